@@ -1,0 +1,1 @@
+"""Everything that speaks FHIR, SMART, Bulk Data, DICOMweb or WFDB, in both directions."""

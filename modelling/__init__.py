@@ -1,0 +1,1 @@
+"""Feature catalogue, mapping, cohorts, models, training, evaluation and scoring."""
