@@ -1,0 +1,51 @@
+# Nightingale: `make help` lists what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv/bin
+SETUP := deploy/bootstrap/setup.sh
+FHIR ?= folder
+export PYTHONHASHSEED := 0
+export GX_ANALYTICS_ENABLED := False
+export AIRFLOW__CORE__LOAD_EXAMPLES := False
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-18s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## Install what running needs into .venv
+	@$(SETUP) runtime
+
+.PHONY: setup-dev
+setup-dev: ## Install what developing and testing need into .venv
+	@$(SETUP) dev
+
+.PHONY: demo
+demo: setup ## The main job end to end on a synthetic hospital (FHIR=hapi: against a real HAPI and Orthanc)
+	@$(VENV)/nightingale demo --fhir $(FHIR)
+
+.PHONY: test
+test: setup-dev ## Static checks, then every test
+	@$(MAKE) --no-print-directory check
+	@$(VENV)/python -m pytest -q
+
+.PHONY: check
+check: setup-dev ## Lint, format, types, import arrows
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/lint-imports --no-cache
+	@$(VENV)/mypy
+
+.PHONY: fast
+fast: setup-dev ## Unit and contract tests only
+	@$(VENV)/python -m pytest -q tests/unit tests/contract
+
+.PHONY: lock
+lock: setup-dev ## Resolve the locks again
+	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header deploy/bootstrap/uv.in -o deploy/bootstrap/uv.lock.txt
+	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build -o requirements.lock
+	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --extra test --extra docs -c requirements.lock -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## Remove what runs and the demo wrote
+	rm -rf var

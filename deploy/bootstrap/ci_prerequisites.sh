@@ -1,0 +1,13 @@
+#!/bin/sh
+# Debian packages that the integration tests use. Without root or apt-get the tests that need them skip and say so.
+set -eu
+missing=""
+command -v Orthanc >/dev/null 2>&1 || missing="$missing orthanc orthanc-dicomweb"
+command -v java >/dev/null 2>&1 || missing="$missing openjdk-17-jdk-headless"
+command -v mvn >/dev/null 2>&1 || missing="$missing maven"
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+  echo "not installed:$missing (tests that need them will skip)" >&2
+fi
