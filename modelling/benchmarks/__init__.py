@@ -1,0 +1,1 @@
+"""Measured comparisons on open data, each printed by one command."""
