@@ -53,7 +53,8 @@ def test_a_well_patient_scores_nothing_and_lacks_nothing() -> None:
         ("heart_rate", 130, 2), ("heart_rate", 131, 3),
         ("glasgow_coma_scale", 14, 3),
         ("temperature", 35.0, 3), ("temperature", 35.1, 1), ("temperature", 36.0, 1),
-        ("temperature", 36.1, 0), ("temperature", 38.0, 0), ("temperature", 38.1, 1), ("temperature", 39.0, 1),
+        ("temperature", 36.1, 0), ("temperature", 38.0, 0), ("temperature", 38.1, 1),
+        ("temperature", 39.0, 1),
         ("temperature", 39.1, 2),
     ],
 )  # fmt: skip
