@@ -116,13 +116,21 @@ class Logistic:
     intercept: float = 0.0
 
     def fit(self, features: FeatureTable, labels: NDArray[np.generic]) -> Self:
-        """Fit on training rows; ``labels`` are 0 or 1, shape ``[rows]``."""
-        y = np.asarray(labels)
-        if len(y) != len(features.values) or not np.isin(y, (0, 1)).all() or len(np.unique(y)) < 2:
-            raise BaselineError("logistic regression needs one 0/1 label a row and both classes")
+        """Fit on training rows.
+
+        ``labels`` are 0, 1 or a share between, shape ``[rows]``. A share ``s`` enters as a positive row of
+        weight ``s`` and a negative row of weight ``1 - s``, which is cross-entropy.
+        """
+        y = np.asarray(labels, dtype=np.float64)
+        if len(y) != len(features.values) or y.min() < 0 or y.max() > 1 or np.ptp(y) == 0:
+            raise BaselineError("logistic regression needs labels in [0, 1], one a row, of both classes")
         self.preparation = RankNormal.fit(features)
+        inputs = self.preparation.transform(features)
+        both = np.concatenate([inputs[y > 0], inputs[y < 1]])
+        target = np.repeat([1, 0], [int((y > 0).sum()), int((y < 1).sum())])
+        weight = np.concatenate([y[y > 0], 1.0 - y[y < 1]])
         model = LogisticRegression(C=self.strength, max_iter=1000, tol=1e-4)
-        model.fit(self.preparation.transform(features), y.astype(np.int64))
+        model.fit(both, target, sample_weight=weight)
         self.weights = model.coef_[0].astype(np.float64)
         self.intercept = float(model.intercept_[0])
         return self

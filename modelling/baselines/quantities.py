@@ -60,6 +60,8 @@ QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "bicarbonate": ("bicarbonate",),
     "urine_output": ("urine_output",),
     "weight": ("weight",),
+    "height": ("height",),
+    "lactate": ("lactate",),
 }
 
 RATIOS: Mapping[str, Ratio] = {

@@ -1,0 +1,207 @@
+"""Cross-validation that can be stopped at any time: one small result file a model, fold and seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from modelling.errors import BenchmarkError
+
+Rows = NDArray[np.intp]
+Floats = NDArray[np.float64]
+FOLDS = 5
+FOLD_SEED = 2012
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Labelled samples with all that any contender reads.
+
+    Attributes
+    ----------
+    name
+        Name of the data.
+    samples, events, encounters
+        Contract tables; rows of the arrays below follow ``samples``.
+    labels
+        0 or 1, ``[n]``.
+    outcomes
+        Further outcomes by name, ``[n]`` each, which may help training and are never inputs.
+    folds
+        Fold of each sample, ``[n]``.
+    digest
+        What the data and their mapping were: results of another digest are never mixed in.
+    """
+
+    name: str
+    samples: pl.DataFrame
+    events: pl.DataFrame
+    encounters: pl.DataFrame
+    labels: NDArray[np.int64]
+    outcomes: Mapping[str, Floats] = field(default_factory=dict)
+    folds: NDArray[np.int64]
+    digest: str
+
+    @cached_property
+    def subjects(self) -> NDArray[np.int64]:
+        """Subject of each sample, ``[n]``."""
+        return self.samples["subject_id"].to_numpy()
+
+    def split(self, fold: int) -> tuple[Rows, Rows]:
+        """Return training and test rows of a fold."""
+        return np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+
+
+def assign_folds(subjects: NDArray[np.generic], labels: NDArray[np.int64], *, folds: int = FOLDS) -> Rows:
+    """Return a fixed stratified fold of each subject, whatever the order of the rows.
+
+    Raises
+    ------
+    BenchmarkError
+        If a subject has two samples: patients must not straddle folds.
+    """
+    if len(np.unique(subjects)) != len(subjects):
+        raise BenchmarkError("a subject has more than one sample")
+    order = np.argsort(subjects, kind="stable")
+    result = np.empty(len(subjects), dtype=np.int64)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=FOLD_SEED)
+    for fold, (_, test) in enumerate(splitter.split(order, labels[order])):
+        result[order[test]] = fold
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A model of a benchmark.
+
+    Attributes
+    ----------
+    name
+        Shown in the table and used as folder name.
+    score
+        ``score(cohort, train, test, seed)`` returns scores of the test rows (log-odds where the model has
+        probabilities). It may read labels of training rows only.
+    settings
+        Whatever changes its results; part of the results' key.
+    seeds
+        Seeds to run; a model without randomness has one.
+    """
+
+    name: str
+    score: Callable[[Cohort, Rows, Rows, int], Floats]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def key(self, cohort: Cohort) -> str:
+        """Return a short digest of the settings and the data."""
+        text = json.dumps(
+            {"settings": dict(self.settings), "data": cohort.digest}, sort_keys=True, default=str
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def result_path(folder: Path, cohort: Cohort, contender: Contender, fold: int, seed: int) -> Path:
+    """Return where one run's scores lie."""
+    return folder / cohort.name / f"{contender.name}-{contender.key(cohort)}" / f"fold-{fold}-seed-{seed}.npz"
+
+
+def run_once(folder: Path, cohort: Cohort, contender: Contender, fold: int, seed: int) -> bool:
+    """Run one fold and seed unless its result is there; return whether it ran."""
+    path = result_path(folder, cohort, contender, fold, seed)
+    if path.is_file():
+        return False
+    train, test = cohort.split(fold)
+    started = time.perf_counter()
+    scores = np.asarray(contender.score(cohort, train, test, seed), dtype=np.float64)
+    if scores.shape != test.shape or not np.isfinite(scores).all():
+        raise BenchmarkError(f"{contender.name} gave scores of shape {scores.shape} or not finite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(
+            file,
+            subjects=cohort.subjects[test],
+            scores=scores,
+            seconds=np.array(time.perf_counter() - started),
+        )
+    temporary.replace(path)
+    return True
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Scores of every sample by models that never saw its label.
+
+    Attributes
+    ----------
+    name
+        Contender.
+    runs
+        Scores of each seed, ``[seeds, n]``.
+    seconds
+        Mean time of one fold's run.
+    """
+
+    name: str
+    runs: Floats
+    seconds: float
+
+    @property
+    def mean(self) -> Floats:
+        """Scores averaged over seeds, ``[n]``."""
+        return self.runs.mean(axis=0)
+
+
+def collect(folder: Path, cohort: Cohort, contender: Contender) -> OutOfFold | None:
+    """Read all finished seeds of a contender; None if no seed has all its folds."""
+    complete, seconds = [], []
+    for seed in contender.seeds:
+        scores = np.full(len(cohort.labels), np.nan)
+        for fold in range(int(cohort.folds.max()) + 1):
+            path = result_path(folder, cohort, contender, fold, seed)
+            if not path.is_file():
+                break
+            _, test = cohort.split(fold)
+            with np.load(path, allow_pickle=False) as stored:
+                if not np.array_equal(stored["subjects"], cohort.subjects[test]):
+                    raise BenchmarkError(f"{path} holds other samples")
+                scores[test] = stored["scores"]
+                seconds.append(float(stored["seconds"]))
+        if np.isfinite(scores).all():
+            complete.append(scores)
+    if not complete:
+        return None
+    return OutOfFold(contender.name, np.stack(complete), float(np.mean(seconds)))
+
+
+def run_all(
+    folder: Path,
+    cohort: Cohort,
+    contenders: Sequence[Contender],
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Run what is missing: the first seed of every contender before the second of any."""
+    folds = range(int(cohort.folds.max()) + 1)
+    for position in range(max(len(contender.seeds) for contender in contenders)):
+        for contender in contenders:
+            if position >= len(contender.seeds):
+                continue
+            for fold in folds:
+                seed = contender.seeds[position]
+                started = time.perf_counter()
+                if run_once(folder, cohort, contender, fold, seed):
+                    elapsed = time.perf_counter() - started
+                    say(f"{contender.name}: fold {fold}, seed {seed}, {elapsed:.0f} s")
