@@ -1,11 +1,4 @@
-"""Tokens on a regular time grid: carried-forward values, masks and decays, as recurrent networks read them.
-
-References
-----------
-Masks and time since the last observation as inputs: Che et al., Recurrent Neural Networks for Multivariate
-Time Series with Missing Values (GRU-D), Scientific Reports 2018, doi 10.1038/s41598-018-24271-9. Here
-the decay is a fixed input channel, not a learnt gate on the hidden state.
-"""
+"""Tokens on a regular time grid: values, masks and ranges, as recurrent networks read them."""
 
 from __future__ import annotations
 
@@ -22,8 +15,8 @@ Floats = NDArray[np.float32]
 KNOTS = 101
 TAIL = 0.003
 CLIP = 4.0
-CHANNELS = 4
-"""Channels of each code: value carried forward, observed now, decay of the last value, range in the bin."""
+CHANNELS = 3
+"""Channels of each code: mean value in the bin (0 if none), observed or not, range in the bin."""
 
 
 @dataclass(kw_only=True)
@@ -36,8 +29,6 @@ class GridPreparation:
         Codes with channels of their own.
     step, hours
         Width of a bin and span of the grid in hours before the prediction time.
-    decay_hours
-        Time constant of the decay channel.
     knots
         Quantiles of each code's binned values, ``[codes, KNOTS]``.
     centre, spread
@@ -49,7 +40,6 @@ class GridPreparation:
     codes: tuple[str, ...]
     step: float
     hours: float
-    decay_hours: float
     knots: Floats
     centre: Floats
     spread: Floats
@@ -71,7 +61,6 @@ class GridPreparation:
         codes: Sequence[str],
         step: float = 2.0,
         hours: float = 48.0,
-        decay_hours: float = 6.0,
     ) -> Self:
         """Learn scales from the tokens and static columns of training rows.
 
@@ -107,7 +96,6 @@ class GridPreparation:
             codes=tuple(codes),
             step=step,
             hours=hours,
-            decay_hours=decay_hours,
             knots=knots,
             centre=centre,
             spread=spread,
@@ -147,19 +135,11 @@ class GridPreparation:
         width[at] = self._normal(table["max"].to_numpy().astype(np.float64), position) - self._normal(
             table["min"].to_numpy().astype(np.float64), position
         )
-        carried, decay = np.zeros_like(value), np.zeros_like(value)
-        last = np.zeros((rows, codes), dtype=np.float32)
-        age = np.full((rows, codes), np.inf, dtype=np.float32)
-        for index in range(bins):
-            last = np.where(seen[:, index], value[:, index], last)
-            age = np.where(seen[:, index], 0.0, age + self.step)
-            carried[:, index] = last
-            decay[:, index] = np.exp(-age / self.decay_hours)
         unknown = ~np.isfinite(static)
         scaled = np.where(unknown, 0.0, (static - self.static_centre) / self.static_spread)
         counts = np.log1p(seen.sum(axis=1))
         return (
-            np.concatenate([carried, seen.astype(np.float32), decay, width], axis=2),
+            np.concatenate([value, seen.astype(np.float32), width], axis=2),
             np.concatenate([np.clip(scaled, -CLIP, CLIP), unknown, counts], axis=1).astype(np.float32),
         )
 
@@ -174,7 +154,6 @@ class GridPreparation:
             "codes": list(self.codes),
             "step": self.step,
             "hours": self.hours,
-            "decay_hours": self.decay_hours,
         }
 
     @classmethod
@@ -189,7 +168,6 @@ class GridPreparation:
             codes=tuple(fields["codes"]),
             step=fields["step"],
             hours=fields["hours"],
-            decay_hours=fields["decay_hours"],
             **arrays,
         )
 

@@ -1,14 +1,22 @@
-"""A small recurrent or attention network over the time grid, trained with auxiliary outcomes.
+"""A small recurrent or attention network over the time grid.
 
-The main output may have soft labels, and further outcomes of the same stay (death later, length of stay) are
-predicted by extra heads during training only: on 6,400 stays that regularises better than any change of
-architecture did (docs/evaluation.md).
+It is trained in two stages: first to restore hidden values of the training stays (masked pre-training, no
+label), then for the outcome. The main output may have soft labels, and further outcomes of the same stay
+(death later, length of stay) are predicted by extra heads during training only. On 6,400 stays these two
+help more than any change of architecture did (docs/evaluation.md).
+
+References
+----------
+Masks and time since the last observation as inputs: Che et al., Recurrent Neural Networks for Multivariate
+Time Series with Missing Values (GRU-D), Scientific Reports 2018, doi 10.1038/s41598-018-24271-9; here the
+decay is a fixed input channel, not a learnt gate on the hidden state. Masked pre-training of binned series:
+Labach et al., DuETT, 2023, arXiv 2304.13017.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modelling.baselines.grid import Floats, GridPreparation
+from modelling.baselines.grid import CHANNELS, Floats, GridPreparation
 from modelling.errors import BaselineError
 from validation.contracts import file_digest, write_json
 
@@ -35,8 +43,12 @@ class SequenceSettings:
         ``gru`` or ``transformer``.
     hidden
         Width.
-    drop_channels
-        Share of input channels hidden for a whole sample during training.
+    drop_codes, drop_cells
+        Share of codes hidden for a whole sample, and of single observed cells, during training.
+    pretrain_epochs, pretrain_learning_rate
+        Of masked pre-training; 0 epochs leaves it out.
+    decay_hours
+        Time constant of the decay channel.
     auxiliary_weight
         Weight of the auxiliary losses.
     learning_rate, weight_decay, batch_size, epochs
@@ -47,36 +59,45 @@ class SequenceSettings:
     hidden: int = 64
     layers: int = 1
     heads: int = 4
-    drop_channels: float = 0.2
+    drop_codes: float = 0.2
+    drop_cells: float = 0.15
     auxiliary_weight: float = 0.3
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.5e-3
     weight_decay: float = 3e-2
     batch_size: int = 128
-    epochs: int = 12
+    epochs: int = 10
+    pretrain_epochs: int = 30
+    pretrain_learning_rate: float = 1.5e-3
+    decay_hours: float = 6.0
 
 
 class SequenceNetwork(nn.Module):
     """Grid and static inputs to one main and some auxiliary outputs.
 
-    Shapes: grid ``[batch, bins, channels]``, static ``[batch, statics]``, result ``[batch, outputs]``.
+    Shapes: grid ``[batch, bins, 3 * codes]`` (:class:`GridPreparation`), static ``[batch, statics]``, result
+    ``[batch, outputs]``.
     """
 
     def __init__(
-        self, channels: int, statics: int, bins: int, outputs: int, settings: SequenceSettings
+        self, codes: int, statics: int, bins: int, outputs: int, settings: SequenceSettings, step: float
     ) -> None:
         super().__init__()
         width = settings.hidden
-        self.drop_channels = settings.drop_channels
-        self.project = nn.Linear(channels, width)
+        self.settings = settings
+        self.codes = codes
+        self.decay_bins = settings.decay_hours / step
+        self.project = nn.Linear(4 * codes, width)
         self.normalise = nn.LayerNorm(width)
         self.body: nn.Module
         self.position: nn.Parameter | None = None
         if settings.body == "gru":
-            self.body = nn.GRU(width, width, num_layers=settings.layers, batch_first=True)
+            self.body = nn.GRU(
+                width, width // 2, num_layers=settings.layers, batch_first=True, bidirectional=True
+            )
         elif settings.body == "transformer":
             self.position = nn.Parameter(torch.randn(bins, width) * 0.02)
             layer = nn.TransformerEncoderLayer(
-                width, settings.heads, 2 * width, dropout=0.2, batch_first=True, norm_first=True
+                width, settings.heads, 2 * width, dropout=0.15, batch_first=True, norm_first=True
             )
             self.body = nn.TransformerEncoder(layer, settings.layers, enable_nested_tensor=False)
         else:
@@ -86,19 +107,47 @@ class SequenceNetwork(nn.Module):
             nn.Dropout(0.5), nn.Linear(3 * width + 32, 64), nn.GELU(), nn.Dropout(0.3), nn.Linear(64, outputs)
         )
 
+    def encode(self, value: Tensor, seen: Tensor, spread: Tensor) -> Tensor:
+        """Return one vector a bin, ``[batch, bins, hidden]``; all inputs are ``[batch, bins, codes]``."""
+        at = torch.arange(seen.shape[1], device=seen.device)[None, :, None]
+        last = torch.where(seen > 0, at, -1).cummax(dim=1).values
+        carried = torch.where(last >= 0, value.gather(1, last.clamp(min=0)), 0.0)
+        decay = torch.where(last >= 0, torch.exp(-(at - last) / self.decay_bins), 0.0)
+        steps = self.normalise(self.project(torch.cat([carried, seen, decay, spread * seen], dim=2)))
+        if self.position is None:
+            return self.body(functional.gelu(steps))[0]
+        return self.body(steps + self.position)
+
     def forward(self, grid: Tensor, static: Tensor) -> Tensor:
         """Return outputs ``[batch, outputs]``; the first is the log-odds of the main outcome."""
-        if self.training and self.drop_channels > 0:
-            kept = torch.rand(grid.shape[0], 1, grid.shape[2]) >= self.drop_channels
-            grid = grid * kept / (1.0 - self.drop_channels)
-        steps = self.normalise(self.project(grid))
-        if self.position is None:
-            steps, _ = self.body(functional.gelu(steps))
-        else:
-            steps = self.body(steps + self.position)
+        value, seen, spread = grid.split(self.codes, dim=2)
+        if self.training:
+            by_code = torch.rand(seen.shape[0], 1, seen.shape[2]) >= self.settings.drop_codes
+            seen = seen * by_code * (torch.rand_like(seen) >= self.settings.drop_cells)
+            value = value * seen
+        steps = self.encode(value, seen, spread)
         static = torch.relu(self.static(functional.dropout(static, 0.2, self.training)))
         pooled = torch.cat([steps[:, -1], steps.mean(dim=1), steps.amax(dim=1), static], dim=1)
         return self.head(pooled)
+
+    def restoration_loss(self, grid: Tensor, restore: nn.Linear) -> Tensor:
+        """Hide observed cells, whole codes and whole bins, and return the loss of guessing them.
+
+        Squared error on the hidden observed values, plus 0.3 times the logistic loss of guessing which
+        hidden cells were observed at all.
+        """
+        value, seen, spread = grid.split(self.codes, dim=2)
+        hidden = (
+            (torch.rand_like(seen) < 0.15)
+            | (torch.rand(len(seen), 1, self.codes) < 0.15)
+            | (torch.rand(len(seen), seen.shape[1], 1) < 0.15)
+        )
+        shown = seen * ~hidden
+        guess, present = restore(self.encode(value * shown, shown, spread)).split(self.codes, dim=2)
+        wanted = seen * hidden
+        error = ((guess - value) ** 2 * wanted).sum() / wanted.sum().clamp(min=1.0)
+        presence = functional.binary_cross_entropy_with_logits(present, seen, reduction="none")
+        return error + 0.3 * (presence * hidden).sum() / hidden.sum().clamp(min=1)
 
 
 @dataclass(kw_only=True)
@@ -141,7 +190,8 @@ class Sequence:
             extra[:, numeric] = (part - np.nanmean(part, axis=0)) / (np.nanstd(part, axis=0) + 1e-6)
         target = torch.from_numpy(np.concatenate([y, extra], axis=1))
         kind = torch.from_numpy(binary)
-        self.shape = (grid.shape[2], static.shape[1], grid.shape[1], target.shape[1])
+        codes = grid.shape[2] // CHANNELS
+        self.shape = (codes, static.shape[1], grid.shape[1], target.shape[1])
         inputs = torch.from_numpy(grid), torch.from_numpy(static)
         self.networks = [self._train(*inputs, target, kind, seed) for seed in seeds]
         return self
@@ -153,24 +203,45 @@ class Sequence:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             rng = np.random.default_rng(seed)
-            network = SequenceNetwork(*self.shape, s)
-            steps = max(1, len(grid) // s.batch_size)
-            optimiser = torch.optim.AdamW(network.parameters(), s.learning_rate, weight_decay=s.weight_decay)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, s.learning_rate, total_steps=s.epochs * steps
-            )
-            network.train()
-            for _ in range(s.epochs):
-                order = torch.from_numpy(rng.permutation(len(grid)))
-                for step in range(steps):
-                    rows = order[step * s.batch_size : (step + 1) * s.batch_size]
-                    loss = _loss(network(grid[rows], static[rows]), target[rows], binary, s.auxiliary_weight)
-                    optimiser.zero_grad()
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                    optimiser.step()
-                    schedule.step()
+            network = SequenceNetwork(*self.shape, s, self.preparation.step).train()
+            if s.pretrain_epochs:
+                restore = nn.Linear(s.hidden, 2 * network.codes)
+                self._descend(
+                    [*network.parameters(), *restore.parameters()],
+                    lambda rows: network.restoration_loss(grid[rows], restore),
+                    len(grid), s.pretrain_epochs, s.pretrain_learning_rate, rng,
+                )  # fmt: skip
+            self._descend(
+                list(network.parameters()),
+                lambda rows: _loss(
+                    network(grid[rows], static[rows]), target[rows], binary, s.auxiliary_weight
+                ),
+                len(grid), s.epochs, s.learning_rate, rng,
+            )  # fmt: skip
         return network.eval()
+
+    def _descend(
+        self,
+        parameters: list[nn.Parameter],
+        loss_of: Callable[[Tensor], Tensor],
+        rows: int,
+        epochs: int,
+        learning_rate: float,
+        rng: np.random.Generator,
+    ) -> None:
+        s = self.settings
+        steps = max(1, rows // s.batch_size)
+        optimiser = torch.optim.AdamW(parameters, learning_rate, weight_decay=s.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=epochs * steps)
+        for _ in range(epochs):
+            order = torch.from_numpy(rng.permutation(rows))
+            for step in range(steps):
+                loss = loss_of(order[step * s.batch_size : (step + 1) * s.batch_size])
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimiser.step()
+                schedule.step()
 
     def decision(self, grid: Floats, static: Floats, *, batch_size: int = 512) -> NDArray[np.float64]:
         """Return the mean log-odds of the main outcome, ``[rows]``."""
@@ -216,7 +287,7 @@ class Sequence:
             shape=(shape[0], shape[1], shape[2], shape[3]),
         )
         for number in range(fields["networks"]):
-            network = SequenceNetwork(*model.shape, settings)
+            network = SequenceNetwork(*model.shape, settings, model.preparation.step)
             prefix = f"network.{number}."
             network.load_state_dict(
                 {
