@@ -17,3 +17,31 @@ class EvaluationError(ModellingError):
 
 class BenchmarkError(ModellingError):
     """A benchmark cannot run with the data or settings it was given."""
+
+
+class EncodingError(ModellingError):
+    """An encoding cannot be fitted on, or does not fit, the data it was given."""
+
+
+class ArrayUnreadableError(ModellingError):
+    """The array of a recording or an image is missing, changed, or not an array of the declared shape."""
+
+
+class TrainingError(ModellingError):
+    """A model cannot be trained with the data or settings it was given."""
+
+
+class CheckpointError(ModellingError):
+    """A model folder cannot be used."""
+
+
+class CheckpointFormatError(CheckpointError):
+    """Weights are not a safetensors file, or the folder lacks a file."""
+
+
+class CheckpointDigestError(CheckpointError):
+    """Weights or configuration are not those that the card names."""
+
+
+class CatalogueMismatchError(CheckpointError):
+    """The model was trained with another version of the feature catalogue."""

@@ -1,0 +1,304 @@
+"""All samples of a table as columns in memory, from which batches are gathered."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modelling.batches.batch import Batch
+from modelling.batches.encoding import Encoding, ages
+from modelling.batches.picture import prepare_image
+from modelling.batches.plan import plan_batches
+from modelling.batches.signal import prepare_signal
+from modelling.batches.tokens import hours_between, observed_values, visible, windowed
+from modelling.errors import ArrayUnreadableError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Encoded samples. :attr:`all` holds every token, recording and image; batches are gathered from it.
+
+    Attributes
+    ----------
+    all
+        One :class:`Batch` of all samples, whose ``ecg`` and ``image`` are positions in ``signals`` and
+        ``pictures``: a recording that several samples share is held once.
+    signals, pictures
+        float32 ``[unique, 12, length]`` and uint8 ``[unique, size, size]``.
+    token_counts
+        int64 ``[n]``.
+    left_out
+        Counts of values that were not used, by cause: ``feature_not_in_vocabulary``, ``beyond_max_tokens``.
+    failures
+        ``(sample position, source_ref, error class)`` of arrays that could not be read; those samples
+        lack the item, and the caller decides what to do with them.
+    """
+
+    all: Batch
+    signals: Tensor
+    pictures: Tensor
+    token_counts: NDArray[np.int64]
+    encoding: Encoding
+    left_out: dict[str, int]
+    failures: tuple[tuple[int, str, str], ...]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.all)
+
+    def batch(self, rows: NDArray[np.int64] | Sequence[int]) -> Batch:
+        """Gather the samples at these positions, in this order."""
+        index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        part = self.all.take(index)
+        return replace(part, ecg=self.signals[part.ecg], image=self.pictures[part.image].unsqueeze(1))
+
+    def batches(self, *, token_budget: int, max_samples: int = 256) -> Iterator[Batch]:
+        """Yield all samples in batches of like length; see :func:`modelling.batches.plan.plan_batches`."""
+        for rows in plan_batches(self.token_counts, token_budget=token_budget, max_samples=max_samples):
+            yield self.batch(rows)
+
+
+def read_array(path: Path, digest: str) -> NDArray[Any]:
+    """Read a ``.npy`` file after checking its SHA-256; pickled objects are refused.
+
+    Raises
+    ------
+    ArrayUnreadableError
+        If the file is missing, was changed, or is not a plain array.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise ArrayUnreadableError("array file is missing or cannot be read") from None
+    if sha256(content).hexdigest() != digest:
+        raise ArrayUnreadableError("array file was changed after it was written")
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ArrayUnreadableError("file is not a plain array") from None
+    return array
+
+
+def _signal(row: dict[str, Any], run_folder: Path, encoding: Encoding) -> NDArray[np.float32]:
+    array = read_array(run_folder / row["array_path"], row["array_sha256"])
+    return prepare_signal(array, row["leads"], row["sampling_rate"], encoding.settings.signal)
+
+
+def _picture(row: dict[str, Any], run_folder: Path, encoding: Encoding) -> NDArray[np.uint8]:
+    return prepare_image(read_array(run_folder / row["array_path"], row["array_sha256"]), encoding.settings.image)
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Recordings or images of the samples: sorted by sample and time, arrays read once each."""
+
+    index: Tensor
+    hours: Tensor
+    table_row: Tensor
+    offsets: Tensor
+    arrays: Tensor
+    failures: list[tuple[int, str, str]]
+
+
+def _offsets(rows: NDArray[np.int64], n: int) -> Tensor:
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64))
+
+
+def _items(table: pl.DataFrame, samples: pl.DataFrame, key: str, read: Any, empty: Tensor, extra: float | None) -> _Items:  # noqa: ANN401
+    columns = ["table_row", "subject_id", "time", "available_time", key]
+    shown = visible(table.with_row_index("table_row").select(columns), samples, extra_lookback_hours=extra)
+    shown = shown.sort(["row", "hours", key], descending=[False, True, False])
+    needed = shown["table_row"].unique().sort().to_list()
+    arrays, place, broken = [], {}, {}
+    for position, row in zip(needed, table[needed].iter_rows(named=True), strict=True):
+        try:
+            arrays.append(torch.from_numpy(read(row)))
+            place[position] = len(arrays) - 1
+        except ArrayUnreadableError as error:
+            broken[position] = (row["source_ref"], type(error).__name__)
+    failures = [
+        (row, *broken[position]) for row, position in shown.select("row", "table_row").iter_rows() if position in broken
+    ]
+    shown = shown.filter(pl.col("table_row").is_in(list(place)))
+    index = [place[position] for position in shown["table_row"].to_list()]
+    return _Items(
+        index=torch.tensor(index, dtype=torch.int64),
+        hours=torch.from_numpy(shown["hours"].cast(pl.Float32).to_numpy(writable=True)),
+        table_row=torch.from_numpy(shown["table_row"].cast(pl.Int64).to_numpy(writable=True)),
+        offsets=_offsets(shown["row"].cast(pl.Int64).to_numpy(), samples.height),
+        arrays=torch.stack(arrays) if arrays else empty,
+        failures=failures,
+    )
+
+
+def _tokens(
+    samples: pl.DataFrame, events: pl.DataFrame, encoding: Encoding
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the tokens in order, with ``feature``, ``level`` and standardised ``value``."""
+    settings = encoding.settings
+    values = observed_values(samples, events)
+    known = values.filter(pl.col("code").is_in(encoding.codes))
+    outside = values.height - known.height
+    if settings.token_window_hours is not None:
+        categorical = [feature.code for feature in encoding.features if feature.categorical]
+        known = windowed(known, window_hours=settings.token_window_hours, categorical=categorical)
+    vocabulary = pl.DataFrame(
+        {
+            "code": encoding.codes,
+            "feature": np.arange(1, encoding.n_tokens),
+            "logarithm": [feature.logarithm for feature in encoding.features],
+            "mean": [feature.mean for feature in encoding.features],
+            "deviation": [feature.standard_deviation for feature in encoding.features],
+        },
+        schema={
+            "code": pl.String,
+            "feature": pl.Int64,
+            "logarithm": pl.Boolean,
+            "mean": pl.Float64,
+            "deviation": pl.Float64,
+        },
+    )
+    levels = pl.DataFrame(
+        [
+            (feature.code, level, offset + position)
+            for feature, offset in zip(encoding.features, encoding.level_offsets, strict=True)
+            for position, level in enumerate(feature.levels)
+        ],
+        schema={"code": pl.String, "raw": pl.Float64, "level": pl.Int64},
+        orient="row",
+    )
+    scaled = pl.when(pl.col("logarithm")).then(pl.col("raw").clip(lower_bound=0).log1p()).otherwise(pl.col("raw"))
+    tokens = (
+        known.join(vocabulary, on="code", how="inner")
+        .join(levels, on=["code", "raw"], how="left")
+        .with_columns(
+            ((scaled - pl.col("mean")) / pl.col("deviation")).clip(-settings.clip, settings.clip).alias("value"),
+            pl.col("level").fill_null(0),
+        )
+        # The value breaks ties, so that the order of the events table does not matter.
+        .sort(["row", "hours", "feature", "raw", "table_row"], descending=[False, True, False, False, False])
+    )
+    kept = tokens.filter(pl.int_range(pl.len(), dtype=pl.Int64).reverse().over("row") < settings.max_tokens)
+    return kept, {"feature_not_in_vocabulary": outside, "beyond_max_tokens": tokens.height - kept.height}
+
+
+def _static(samples: pl.DataFrame, encounters: pl.DataFrame, encoding: Encoding) -> Tensor:
+    people = ages(samples, encounters).select(
+        ((pl.col("age_years") - encoding.age_mean) / encoding.age_standard_deviation).fill_null(0.0).alias("age"),
+        pl.col("age_years").is_not_null().cast(pl.Float64).alias("age_known"),
+        (pl.col("sex") == "male").cast(pl.Float64).alias("male"),
+        (pl.col("sex") == "female").cast(pl.Float64).alias("female"),
+    )
+    return torch.from_numpy(people.to_numpy(writable=True)).float()
+
+
+def prepare(
+    *,
+    samples: pl.DataFrame,
+    encounters: pl.DataFrame,
+    events: pl.DataFrame,
+    recordings: pl.DataFrame,
+    images: pl.DataFrame,
+    run_folder: Path,
+    encoding: Encoding,
+) -> Dataset:
+    """Encode samples: only rows that were known at their prediction time and lie in their look-back get in.
+
+    Parameters
+    ----------
+    samples, encounters, events, recordings, images
+        Contract tables.
+    run_folder
+        Folder that ``array_path`` is relative to.
+    encoding
+        Fitted on training samples.
+    """
+    n = samples.height
+    tokens, left_out = _tokens(samples, events, encoding)
+    rows = tokens["row"].cast(pl.Int64).to_numpy()
+    settings = encoding.settings
+    extra = settings.recording_lookback_hours
+    signals = _items(
+        recordings, samples, "recording_id", partial(_signal, run_folder=run_folder, encoding=encoding),
+        torch.zeros(0, 12, settings.signal.length), extra,
+    )  # fmt: skip
+    pictures = _items(
+        images, samples, "image_id", partial(_picture, run_folder=run_folder, encoding=encoding),
+        torch.zeros(0, settings.image.size, settings.image.size, dtype=torch.uint8), extra,
+    )  # fmt: skip
+
+    def column(name: str, dtype: Any) -> Tensor:  # noqa: ANN401 - polars type
+        return torch.from_numpy(tokens[name].cast(dtype).to_numpy(writable=True))
+
+    token_offsets = _offsets(rows, n)
+    counts = torch.stack([token_offsets.diff(), signals.offsets.diff(), pictures.offsets.diff()], dim=1)
+    lookback = samples.select(hours_between(pl.col("prediction_time"), pl.col("lookback_start")).alias("hours"))["hours"]
+    labels = samples["boolean_value"].cast(pl.Float32).fill_null(float("nan"))
+    numbers = samples["float_value"].cast(pl.Float32).fill_null(float("nan"))
+    everything = Batch(
+        feature=column("feature", pl.Int64),
+        level=column("level", pl.Int64),
+        value=column("value", pl.Float32),
+        raw=column("raw", pl.Float32),
+        hours=column("hours", pl.Float32),
+        token_row=column("table_row", pl.Int64),
+        token_offsets=token_offsets,
+        ecg=signals.index,
+        ecg_features=torch.zeros(signals.index.numel(), 0),
+        ecg_hours=signals.hours,
+        ecg_row=signals.table_row,
+        ecg_offsets=signals.offsets,
+        image=pictures.index,
+        image_hours=pictures.hours,
+        image_row=pictures.table_row,
+        image_offsets=pictures.offsets,
+        static=_static(samples, encounters, encoding),
+        lookback=torch.from_numpy(lookback.cast(pl.Float32).to_numpy(writable=True)),
+        present=counts > 0,
+        label=torch.from_numpy(labels.to_numpy(writable=True)),
+        number=torch.from_numpy(numbers.to_numpy(writable=True)),
+        sample=torch.arange(n),
+    )
+    return Dataset(
+        all=everything,
+        signals=signals.arrays,
+        pictures=pictures.arrays,
+        token_counts=token_offsets.diff().numpy(),
+        encoding=encoding,
+        left_out=left_out,
+        failures=tuple(signals.failures + pictures.failures),
+    )
+
+
+def build_batches(
+    samples: pl.DataFrame,
+    encounters: pl.DataFrame,
+    events: pl.DataFrame,
+    recordings: pl.DataFrame,
+    images: pl.DataFrame,
+    run_folder: Path,
+    encoding: Encoding,
+    token_budget: int = 65_536,
+) -> Iterator[Batch]:
+    """Encode samples and yield them in batches of at most ``token_budget`` padded tokens."""
+    dataset = prepare(
+        samples=samples,
+        encounters=encounters,
+        events=events,
+        recordings=recordings,
+        images=images,
+        run_folder=run_folder,
+        encoding=encoding,
+    )
+    yield from dataset.batches(token_budget=token_budget)

@@ -1,0 +1,90 @@
+"""Which observed values a sample may use: one row a token, in a fixed order."""
+
+from __future__ import annotations
+
+import polars as pl
+
+MICROSECONDS_PER_HOUR = 3_600_000_000
+
+
+def hours_between(later: pl.Expr, earlier: pl.Expr) -> pl.Expr:
+    """Return ``later - earlier`` in hours."""
+    return (later - earlier).dt.total_microseconds() / MICROSECONDS_PER_HOUR
+
+
+def sample_keys(samples: pl.DataFrame) -> pl.DataFrame:
+    """Number the samples by their position: ``row``, subject, prediction time and look-back start."""
+    return samples.with_row_index("row").select("row", "subject_id", "prediction_time", "lookback_start")
+
+
+def visible(rows: pl.DataFrame, samples: pl.DataFrame, *, extra_lookback_hours: float | None = None) -> pl.DataFrame:
+    """Pair samples with the rows of a timed table that were known at their prediction time.
+
+    Parameters
+    ----------
+    rows
+        A table with ``subject_id``, ``time`` and ``available_time``; a column ``table_row`` is kept.
+    samples
+        Table ``samples``.
+    extra_lookback_hours
+        Also allow rows up to this many hours before the prediction time, even if that is before the
+        sample's ``lookback_start``.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of ``rows``, ``row`` (position of the sample), ``hours`` (before prediction, Float64, >= 0).
+        ``available_time`` and ``time`` are at or before the prediction time.
+    """
+    start = pl.col("lookback_start")
+    if extra_lookback_hours is not None:
+        start = pl.min_horizontal(
+            start, pl.col("prediction_time") - pl.duration(microseconds=int(extra_lookback_hours * MICROSECONDS_PER_HOUR))
+        )
+    return (
+        rows.lazy()
+        .join(sample_keys(samples).lazy(), on="subject_id", how="inner")
+        .filter(
+            (pl.col("available_time") <= pl.col("prediction_time"))
+            & (pl.col("time") <= pl.col("prediction_time"))
+            & (pl.col("time") >= start)
+        )
+        .with_columns(hours_between(pl.col("prediction_time"), pl.col("time")).alias("hours"))
+        .drop("prediction_time", "lookback_start")
+        .collect()
+    )
+
+
+def observed_values(samples: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Return the numeric events that each sample may use.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``row``, ``code``, ``raw`` (Float64), ``hours``, ``table_row`` (position in ``events``). Events
+        without a number carry nothing that a model can read and are left out.
+    """
+    numbered = events.with_row_index("table_row").filter(pl.col("numeric_value").is_not_null())
+    columns = ["subject_id", "time", "available_time", "code", "numeric_value", "table_row"]
+    return visible(numbered.select(columns), samples).select(
+        "row", pl.col("code").cast(pl.String), pl.col("numeric_value").cast(pl.Float64).alias("raw"), "hours", "table_row"
+    )
+
+
+def windowed(values: pl.DataFrame, *, window_hours: float, categorical: list[str]) -> pl.DataFrame:
+    """Merge the values of one feature within a window (counted back from the prediction time) into one.
+
+    A categorical feature keeps its latest level; any other gets the mean. ``hours`` becomes the mean too, and
+    ``table_row`` the latest event's.
+    """
+    latest = pl.col("raw").sort_by("hours", "raw", descending=[True, False]).last()
+    return (
+        values.with_columns((pl.col("hours") / window_hours).floor().cast(pl.Int32).alias("window"))
+        .group_by("row", "code", "window")
+        .agg(
+            pl.when(pl.col("code").first().is_in(categorical)).then(latest).otherwise(pl.col("raw").mean()).alias("raw"),
+            pl.col("table_row").sort_by("hours", "raw", descending=[True, False]).last(),
+            pl.col("hours").mean().alias("hours"),
+        )
+        .drop("window")
+    )

@@ -1,0 +1,119 @@
+"""A trained model, ready to score: read, checked, and refused when it does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelling.batches import Encoding, Modality
+from modelling.errors import CatalogueMismatchError, CheckpointFormatError, ModellingError
+from modelling.models import RiskModel, build_model
+from modelling.registry.folder import ModelFolder, read_folder
+from modelling.training.calibrate import Calibration
+from modelling.training.workers import choose_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringModel:
+    """A network in evaluation mode with all that its scores need.
+
+    Attributes
+    ----------
+    network, encoding, calibration
+        From input tables to a calibrated probability.
+    thresholds
+        Lowest probability of each risk level.
+    name, version, digest, task, horizon_hours
+        Identity, as written into scores.
+    device, dtype
+        Where and in what precision it computes: float64 on a CPU, so that the rounded score does not
+        depend on how samples were batched; float32 on a GPU.
+    card
+        The model card.
+    """
+
+    network: RiskModel
+    encoding: Encoding
+    calibration: Calibration
+    thresholds: list[dict[str, Any]]
+    name: str
+    version: str
+    digest: str
+    task: str
+    horizon_hours: float
+    device: str
+    dtype: torch.dtype
+    card: dict[str, Any]
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Modalities that the network can use."""
+        return self.network.modalities
+
+
+def scoring_model(folder: ModelFolder, *, device: str = "auto") -> ScoringModel:
+    """Build the network of a checked folder.
+
+    Raises
+    ------
+    CheckpointFormatError
+        If weights and configuration do not fit each other.
+    """
+    config, card = folder.config, folder.card
+    try:
+        encoding = Encoding.from_dict(config["encoding"])
+        network = build_model(config["model"], encoding, config["model_settings"])
+        network.load_state_dict(folder.weights)
+        calibration = Calibration(**config["calibration"])
+    except (KeyError, TypeError, RuntimeError, ModellingError) as error:
+        raise CheckpointFormatError(
+            f"weights and configuration in {folder.path.name!r} do not fit each other ({type(error).__name__})"
+        ) from None
+    name = choose_device(device)
+    dtype = torch.float64 if name == "cpu" else torch.float32
+    return ScoringModel(
+        network=network.to(device=name, dtype=dtype).eval(),
+        encoding=encoding,
+        calibration=calibration,
+        thresholds=config["thresholds"],
+        name=card["name"],
+        version=card["version"],
+        digest=folder.digest,
+        task=config["task"],
+        horizon_hours=float(config["horizon_hours"] or 0.0),
+        device=name,
+        dtype=dtype,
+        card=card,
+    )
+
+
+def load_model(folder: Path, *, device: str = "auto", catalogue_digest: str) -> ScoringModel:
+    """Read a model folder for scoring.
+
+    Parameters
+    ----------
+    folder
+        As written by :func:`modelling.training.train`.
+    device
+        ``auto``, ``cpu`` or ``cuda:N``.
+    catalogue_digest
+        Version of the catalogue that maps the night's events.
+
+    Raises
+    ------
+    CheckpointFormatError, CheckpointDigestError
+        If the folder cannot be trusted; see :func:`modelling.registry.read_folder`.
+    CatalogueMismatchError
+        If the model was trained with another catalogue.
+    """
+    read = read_folder(folder)
+    trained = str(read.config.get("catalogue_digest"))
+    if trained != catalogue_digest:
+        raise CatalogueMismatchError(
+            f"model {folder.name!r} was trained with catalogue {trained[:12]}, this is {catalogue_digest[:12]}; "
+            "train it again or install the catalogue version it names"
+        )
+    return scoring_model(read, device=device)

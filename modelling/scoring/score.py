@@ -1,0 +1,236 @@
+"""Score samples: every one of them ends in exactly one of two tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from modelling.batches import MODALITIES, Batch, Dataset, Modality, plan_batches, prepare
+from modelling.scoring.explain import embedded, feature_contributions, modality_contributions, probabilities
+from modelling.scoring.identity import score_key
+from modelling.scoring.model import ScoringModel
+from modelling.training.calibrate import risk_level
+from validation.contracts import empty
+from validation.reasons import Reason
+
+DIGITS = 6
+TOP_EVENTS = 5
+MAX_BASIS = 20
+#: ``(stage, done, total)``.
+Watcher = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """``source_ref`` by position in the tables that the batches point into."""
+
+    events: pl.Series
+    codes: pl.Series
+    recordings: pl.Series
+    images: pl.Series
+
+
+def _items(batch: Batch, row: int, modality: Modality, *, all_items: bool) -> list[int]:
+    offsets, positions = (
+        (batch.ecg_offsets, batch.ecg_row) if modality is Modality.ECG else (batch.image_offsets, batch.image_row)
+    )
+    items = positions[int(offsets[row]) : int(offsets[row + 1])].tolist()
+    items.reverse()  # latest first
+    return items if all_items else items[:1]
+
+
+def _fields(
+    model: ScoringModel, batch: Batch, sources: _Sources, *, token_budget: int, explain: bool
+) -> list[dict[str, Any]]:
+    """Return the computed fields of each sample of a batch."""
+    encoded = embedded(model, batch.to(model.device, model.dtype))
+    p = probabilities(model, encoded)
+    changes = modality_contributions(model, encoded, p)
+    features = feature_contributions(model, encoded, p, token_budget=token_budget) if explain else [[]] * len(batch)
+    result = []
+    for row in range(len(batch)):
+        present = [
+            m for column, m in enumerate(MODALITIES) if m in model.modalities and bool(batch.present[row, column])
+        ]
+        ranked = sorted(features[row], key=lambda item: (-abs(round(item[0], DIGITS)), item[1]))[:TOP_EVENTS]
+        top = [
+            {
+                "code": sources.codes[int(batch.token_row[token])],
+                "source_ref": sources.events[int(batch.token_row[token])],
+                "weight": round(weight, DIGITS) + 0.0,
+            }
+            for weight, token in ranked
+        ]
+        every = model.network.uses_all_items
+        basis = [sources.recordings[item] for item in _items(batch, row, Modality.ECG, all_items=every) if Modality.ECG in present]
+        basis += [sources.images[item] for item in _items(batch, row, Modality.CXR, all_items=every) if Modality.CXR in present]
+        basis += [item["source_ref"] for item in top]
+        result.append(
+            {
+                "probability": round(float(p[row]), DIGITS) if np.isfinite(p[row]) else None,
+                "modalities_present": [str(m) for m in present],
+                "modalities_missing": [str(m) for m in model.modalities if m not in present],
+                "contributions": [
+                    {"modality": str(m), "change": round(float(changes[row, MODALITIES.index(m)]), DIGITS) + 0.0}
+                    for m in present
+                ],
+                "top_events": top,
+                "basis": list(dict.fromkeys(basis))[:MAX_BASIS],
+            }
+        )
+    return result
+
+
+def _scored(
+    model: ScoringModel, dataset: Dataset, rows: np.ndarray[Any, Any], sources: _Sources, token_budget: int, explain: bool
+) -> list[dict[str, Any] | str]:
+    """Return the fields, or the reason for failing, of each of these samples.
+
+    When a batch fails, its samples are tried one by one: the one that cannot be scored does not take the
+    others with it.
+    """
+    try:
+        return list(_fields(model, dataset.batch(rows), sources, token_budget=token_budget, explain=explain))
+    except Exception as error:
+        if len(rows) == 1:
+            return [type(error).__name__]
+    return [
+        _scored(model, dataset, rows[position : position + 1], sources, token_budget, explain)[0]
+        for position in range(len(rows))
+    ]
+
+
+@torch.inference_mode()
+def score_samples(
+    model: ScoringModel,
+    *,
+    samples: pl.DataFrame,
+    encounters: pl.DataFrame,
+    events: pl.DataFrame,
+    recordings: pl.DataFrame,
+    images: pl.DataFrame,
+    run_folder: Path,
+    site: str,
+    progress: Watcher | None = None,
+    token_budget: int = 32_768,
+    explain: bool = True,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Score every sample, or say why not.
+
+    Parameters
+    ----------
+    model
+        From :func:`load_model`.
+    samples, encounters, events, recordings, images
+        Tables of one shard; only what was known at a sample's prediction time is used.
+    run_folder
+        Folder that ``array_path`` is relative to.
+    site
+        Name of the site, part of a score's identity.
+    progress
+        ``("score", done, total)``.
+    token_budget
+        Padded tokens a batch.
+    explain
+        Whether to compute ``top_events`` (one forward pass a feature).
+
+    Returns
+    -------
+    scores, skipped
+        Tables. ``contributions`` holds, for each present modality, the probability minus the probability
+        without it; ``top_events`` the same for the values of one feature, named by the latest of them.
+        A sample without any visible input of a modality that the model reads is skipped
+        (``skip.no_usable_input``); one with an unreadable array or a failing computation too
+        (``skip.scoring_failed``, the error's class in ``detail``).
+    """
+    ordered = samples.sort("subject_id", "prediction_time", "encounter_id", "task")
+    dataset = prepare(
+        samples=ordered,
+        encounters=encounters,
+        events=events,
+        recordings=recordings,
+        images=images,
+        run_folder=run_folder,
+        encoding=model.encoding,
+    )
+    sources = _Sources(events["source_ref"], events["code"], recordings["source_ref"], images["source_ref"])
+    used = [MODALITIES.index(modality) for modality in model.modalities]
+    usable = dataset.all.present[:, used].any(1).numpy()
+    outcome: dict[int, dict[str, Any] | tuple[Reason, str | None]] = {
+        int(row): (Reason.SKIP_NO_USABLE_INPUT, None) for row in np.flatnonzero(~usable)
+    }
+    for row, _, error in dataset.failures:
+        outcome[row] = (Reason.SKIP_SCORING_FAILED, error)
+    known = ordered["encounter_id"].is_in(encounters["encounter_id"].implode()).to_numpy()
+    for row in np.flatnonzero(~known):
+        outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, "EncounterUnknown")
+    rows = np.array([row for row in range(ordered.height) if row not in outcome], dtype=np.int64)
+    done = 0
+    for positions in plan_batches(dataset.token_counts[rows], token_budget=token_budget, max_samples=64):
+        part = rows[positions]
+        for row, fields in zip(part, _scored(model, dataset, part, sources, token_budget, explain), strict=True):
+            if isinstance(fields, str):
+                outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, fields)
+            elif fields["probability"] is None:
+                outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, "NotFinite")
+            else:
+                outcome[int(row)] = fields
+        done += len(part)
+        if progress:
+            progress("score", done, len(rows))
+    return _tables(model, ordered, encounters, outcome, site)
+
+
+def _tables(
+    model: ScoringModel,
+    samples: pl.DataFrame,
+    encounters: pl.DataFrame,
+    outcome: dict[int, dict[str, Any] | tuple[Reason, str | None]],
+    site: str,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    references = {
+        row["encounter_id"]: row
+        for row in encounters.select("encounter_id", "patient_ref", "encounter_ref").iter_rows(named=True)
+    }
+    scores, skipped = [], []
+    for position, sample in enumerate(samples.iter_rows(named=True)):
+        keys = {name: sample[name] for name in ("subject_id", "encounter_id", "prediction_time", "task")}
+        fields = outcome[position]
+        if isinstance(fields, tuple):
+            skipped.append({**keys, "reason": str(fields[0]), "detail": fields[1]})
+            continue
+        reference = references[sample["encounter_id"]]
+        scores.append(
+            {
+                **keys,
+                **fields,
+                "score_key": score_key(
+                    site=site,
+                    task=sample["task"],
+                    model_digest=model.digest,
+                    encounter_id=sample["encounter_id"],
+                    prediction_time=sample["prediction_time"],
+                ),
+                "patient_ref": reference["patient_ref"],
+                "encounter_ref": reference["encounter_ref"],
+                "model_name": model.name,
+                "model_version": model.version,
+                "model_digest": model.digest,
+                "value": None,
+                "lower": None,
+                "upper": None,
+                "risk_level": risk_level(fields["probability"], model.thresholds),
+                "horizon_hours": model.horizon_hours,
+                "computed_on": model.device,
+            }
+        )
+    return (
+        pl.DataFrame(scores, schema=empty("scores").schema) if scores else empty("scores"),
+        pl.DataFrame(skipped, schema=empty("skipped").schema) if skipped else empty("skipped"),
+    )

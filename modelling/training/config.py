@@ -1,0 +1,151 @@
+"""Settings of a training run, and named presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
+
+from modelling.batches import EncodingSettings
+from modelling.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How to train, apart from data, model name and seed.
+
+    Attributes
+    ----------
+    model
+        Settings of the model (:func:`modelling.models.model_config`).
+    encoding
+        Settings of the encoding.
+    epochs, pretrain_epochs, forecast_epochs
+        At most, of the fusion stage, of each encoder alone (0: none), and of self-supervised forecasting.
+    batch_size, accumulation
+        Samples an optimiser step, and into how many micro-batches they are cut.
+    learning_rate, pretrain_learning_rate, weight_decay, warmup_steps, schedule
+        AdamW; ``schedule`` is ``constant`` or ``cosine`` (to a tenth, over the epochs).
+    patience
+        Epochs without a better average precision on the tuning split before a stage stops.
+    gradient_clip
+        Largest norm of the gradient; None for no bound.
+    loss
+        ``bce`` or ``focal`` (alpha and gamma below).
+    freeze_batch_norm
+        In the fusion stage BatchNorm keeps the statistics of pre-training: a batch there holds too few
+        images to estimate them.
+    augment
+        Random flip, rotation, scale and shift of training images (MedFuse 2022, appendix).
+    unimodal_ratio
+        Share of training samples with EHR only that an epoch of the fusion stage sees (MedFuse OPTIMAL:
+        0.1 or 0.2); 1 sees all.
+    modality_dropout
+        Chance that a training sample with several modalities is shown without one of them.
+    tuning_share, held_out_share
+        Of subjects.
+    precision
+        ``float32``, or ``bfloat16`` for automatic mixed precision on a GPU.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    encoding: EncodingSettings = field(default_factory=EncodingSettings)
+    epochs: int = 50
+    pretrain_epochs: int = 50
+    forecast_epochs: int = 0
+    batch_size: int = 16
+    accumulation: int = 1
+    learning_rate: float = 1e-4
+    pretrain_learning_rate: float = 5e-4
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    patience: int = 15
+    gradient_clip: float | None = 1.0
+    loss: str = "bce"
+    focal_alpha: float = 0.5
+    focal_gamma: float = 2.0
+    freeze_batch_norm: bool = True
+    augment: bool = False
+    unimodal_ratio: float = 1.0
+    modality_dropout: float = 0.0
+    tuning_share: float = 0.15
+    held_out_share: float = 0.15
+    token_budget: int = 65_536
+    device: str = "auto"
+    precision: str = "float32"
+    compile: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build settings; what is absent keeps its default.
+
+        Raises
+        ------
+        TrainingError
+            If there is no such setting.
+        """
+        known = {item.name for item in fields(cls)}
+        if unknown := set(values) - known:
+            raise TrainingError(f"training has no setting {', '.join(sorted(unknown))}")
+        given = dict(values)
+        if isinstance(given.get("encoding"), Mapping):
+            given["encoding"] = EncodingSettings.from_dict(given["encoding"])
+        return cls(**given)
+
+
+_SMALL_IMAGES = {"size": 64, "resize": 72}
+_SMALL_ENCODERS = {
+    "image_layers": (1, 1, 1, 1),
+    "image_width": 8,
+    "signal_channels": (16, 24, 32, 48),
+    "signal_strides": (2, 2, 4, 4),
+    "signal_dropout": 0.1,
+}
+_DEMO = {
+    "epochs": 12,
+    "pretrain_epochs": 8,
+    "patience": 4,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "pretrain_learning_rate": 2e-3,
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    # Learns something on a few hundred stays in about a minute on two cores.
+    "demo": {
+        "medfuse": {
+            **_DEMO,
+            "encoding": {"step_hours": 2.0, "image": _SMALL_IMAGES},
+            "model": {"hidden": 48, "layers": 2, "fusion_hidden": 64, **_SMALL_ENCODERS},
+        },
+    },
+    # MedFuse 2022: Adam, batches of 16, at most 50 epochs, patience 15, learning rates as published.
+    "paper": {
+        "medfuse": {
+            "learning_rate": 1.452e-5,
+            "pretrain_learning_rate": 5.3985e-4,
+            "augment": True,
+        },
+    },
+}
+
+
+def preset(name: str, model: str, **changes: Any) -> TrainingConfig:  # noqa: ANN401 - settings of any type
+    """Return a named preset of a model, with changes.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such preset for the model.
+    """
+    try:
+        values = PRESETS[name][model]
+    except KeyError:
+        have = ", ".join(f"{key}/{kind}" for key, kinds in PRESETS.items() for kind in kinds)
+        raise TrainingError(f"no preset {name!r} for model {model!r}; there are {have}") from None
+    return replace(TrainingConfig.from_dict(values), **changes)

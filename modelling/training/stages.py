@@ -1,0 +1,152 @@
+"""Which stages a model goes through: each encoder alone, then all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+
+from modelling.batches import MODALITIES, Batch, Dataset, Modality
+from modelling.models import RiskModel
+from modelling.models.base import freeze_batch_norm
+from modelling.training.augment import augment_images
+from modelling.training.config import TrainingConfig
+from modelling.training.loop import Stage
+from modelling.training.losses import binary_loss, focal_loss
+from modelling.training.predict import predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Training and tuning split of a run, encoded."""
+
+    train: Dataset
+    tuning: Dataset
+
+
+def label_loss(config: TrainingConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the summed loss of logits and labels that the settings name."""
+    if config.loss == "focal":
+        return partial(focal_loss, alpha=config.focal_alpha, gamma=config.focal_gamma)
+    return binary_loss
+
+
+def ranking_score(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> float:
+    """Return average precision, or minus the cross entropy when only one class is there."""
+    y = labels.astype(np.float64)
+    if 0 < y.sum() < y.size:
+        return float(average_precision_score(y, np.nan_to_num(logits, nan=-1e9)))
+    return -float(np.mean(np.logaddexp(0.0, logits) - y * logits)) if y.size else 0.0
+
+
+def drop_modalities(batch: Batch, chance: float, generator: torch.Generator) -> Batch:
+    """Hide one modality, drawn at random, of samples that have several, with this chance."""
+    if chance <= 0:
+        return batch
+    present = batch.present.cpu()
+    draw = torch.rand(len(batch), generator=generator)
+    scores = torch.rand(present.shape, generator=generator).masked_fill(~present, -1.0)
+    hide = (draw < chance) & (present.sum(1) > 1)
+    present = present.clone()
+    present[torch.nonzero(hide).flatten(), scores.argmax(1)[hide]] = False
+    return replace(batch, present=present.to(batch.device))
+
+
+def _augmented(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
+    return replace(batch, image=augment_images(batch.image, generator)) if config.augment else batch
+
+
+@torch.inference_mode()
+def _encoder_score(model: RiskModel, dataset: Dataset, modality: Modality, config: TrainingConfig, device: str) -> float:
+    model.eval()
+    labels, logits = [], []
+    for batch in dataset.batches(token_budget=config.token_budget, max_samples=128):
+        moved = batch.to(device)
+        rows, part = model.encoder_logits(moved, modality)
+        labels.append(moved.label[rows].double().cpu().numpy())
+        logits.append(part.double().cpu().numpy())
+    return ranking_score(np.concatenate(labels), np.concatenate(logits)) if labels else 0.0
+
+
+def encoder_stage(
+    model: RiskModel, material: Material, modality: Modality, config: TrainingConfig, device: str
+) -> Stage:
+    """Train one encoder alone, on the samples that have its modality."""
+    column = MODALITIES.index(modality)
+    rows = np.flatnonzero(material.train.all.present[:, column].numpy())
+    loss = label_loss(config)
+
+    def batch_loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        kept, logits = model.encoder_logits(_augmented(batch, config, generator), modality)
+        return loss(logits, batch.label[kept]), torch.tensor(float(len(kept)))
+
+    return Stage(
+        name=f"{modality} encoder",
+        rows=lambda generator: rows,
+        loss=batch_loss,
+        score=lambda: _encoder_score(model, material.tuning, modality, config, device),
+        parameters=model.encoder_parameters(modality),
+        mode=lambda: _train_mode(model, freeze=False),
+        epochs=config.pretrain_epochs,
+        learning_rate=config.pretrain_learning_rate,
+    )
+
+
+def _train_mode(model: nn.Module, *, freeze: bool) -> None:
+    model.train()
+    if freeze:
+        freeze_batch_norm(model)
+
+
+def fusion_stage(
+    model: RiskModel, material: Material, config: TrainingConfig, device: str, forward: Callable[[Batch], Tensor]
+) -> Stage:
+    """Train the whole model on every sample, or on a drawn share of those with EHR only (MedFuse OPTIMAL)."""
+    present = material.train.all.present.numpy()
+    alone = np.flatnonzero(present[:, 0] & ~present[:, 1:].any(axis=1))
+    others = np.setdiff1d(np.arange(len(material.train)), alone)
+    loss = label_loss(config)
+
+    def rows(generator: np.random.Generator) -> NDArray[np.int64]:
+        drawn = generator.permutation(alone)[: round(config.unimodal_ratio * alone.size)]
+        return np.sort(np.concatenate([others, drawn]))
+
+    def batch_loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        shown = drop_modalities(_augmented(batch, config, generator), config.modality_dropout, generator)
+        logits = forward(shown)[:, 0].float()
+        return loss(logits, batch.label), torch.tensor(float(len(batch)))
+
+    def score() -> float:
+        logits = predict(
+            model, material.tuning, device=device, token_budget=config.token_budget, precision=config.precision
+        )
+        return ranking_score(material.tuning.all.label.double().numpy(), logits[:, 0])
+
+    return Stage(
+        name="fusion",
+        rows=rows,
+        loss=batch_loss,
+        score=score,
+        parameters=list(model.parameters()),
+        mode=lambda: _train_mode(model, freeze=config.freeze_batch_norm and config.pretrain_epochs > 0),
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+    )
+
+
+def plan_stages(
+    model: RiskModel, material: Material, config: TrainingConfig, device: str, forward: Callable[[Batch], Tensor]
+) -> list[Stage]:
+    """Return the stages of a model; an encoder whose modality no training sample has is left as it is."""
+    stages = []
+    if config.pretrain_epochs:
+        for modality in model.pretrained:
+            if bool(material.train.all.present[:, MODALITIES.index(modality)].any()):
+                stages.append(encoder_stage(model, material, modality, config, device))
+    return [*stages, fusion_stage(model, material, config, device, forward)]

@@ -1,0 +1,251 @@
+"""Train a model on contract tables and leave a model folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from modelling.batches import Dataset, Encoding, fit_encoding, prepare
+from modelling.batches.encoding import CatalogueLike
+from modelling.errors import TrainingError
+from modelling.models import RiskModel, build_model, model_config
+from modelling.registry.folder import CURVES, write_folder
+from modelling.training.calibrate import Calibration, fit_calibration, risk_thresholds
+from modelling.training.config import TrainingConfig, preset
+from modelling.training.curves import draw_curves
+from modelling.training.loop import Watcher, ignore, run_stages, seed_of
+from modelling.training.predict import predict
+from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_subjects
+from modelling.training.stages import Material, plan_stages
+from modelling.training.workers import choose_device, join_workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """What training left.
+
+    Attributes
+    ----------
+    folder
+        Model folder (:mod:`modelling.registry.folder`).
+    digest
+        Of weights and configuration.
+    metrics
+        By split: AUROC, average precision, Brier score, samples, events.
+    card
+        The model card as written.
+    """
+
+    folder: Path
+    digest: str
+    metrics: dict[str, Any]
+    card: dict[str, Any]
+
+
+def code_version() -> str:
+    """Return the version of the installed package."""
+    try:
+        return version("nightingale")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def split_metrics(labels: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Return samples, events, AUROC, average precision and Brier score (None where undefined)."""
+    events = int(labels.sum())
+    both = 0 < events < labels.size
+    return {
+        "samples": int(labels.size),
+        "events": events,
+        "auroc": round(float(roc_auc_score(labels, probability)), 4) if both else None,
+        "average_precision": round(float(average_precision_score(labels, probability)), 4) if both else None,
+        "brier": round(float(np.mean((probability - labels) ** 2)), 4) if labels.size else None,
+    }
+
+
+def _fingerprint(config: TrainingConfig, model: str, seed: int, encoding: Encoding, parts: list[pl.DataFrame]) -> str:
+    digest = sha256(json.dumps([config.to_dict(), model, seed, encoding.to_dict()], sort_keys=True).encode())
+    for frame in parts:
+        digest.update(frame.select("encounter_id", "prediction_time", "boolean_value").write_csv().encode())
+    return digest.hexdigest()
+
+
+def _compiled(model: RiskModel, config: TrainingConfig, device: str) -> Callable[..., torch.Tensor]:
+    return torch.compile(model, dynamic=True) if config.compile and device.startswith("cuda") else model
+
+
+def resolve_config(config: TrainingConfig | Mapping[str, Any] | str, model: str) -> TrainingConfig:
+    """Return settings from a preset's name, a mapping, or as they are."""
+    if isinstance(config, TrainingConfig):
+        return config
+    return preset(config, model) if isinstance(config, str) else TrainingConfig.from_dict(config)
+
+
+def train(
+    *,
+    samples: pl.DataFrame,
+    encounters: pl.DataFrame,
+    events: pl.DataFrame,
+    recordings: pl.DataFrame,
+    images: pl.DataFrame,
+    run_folder: Path,
+    catalogue: CatalogueLike,
+    task: str,
+    model: str,
+    config: TrainingConfig | Mapping[str, Any] | str,
+    out: Path,
+    seed: int = 0,
+    horizon_hours: float | None = None,
+    split: Mapping[int, str] | None = None,
+    description: str = "",
+    initial_weights: Mapping[str, torch.Tensor] | None = None,
+    progress: Watcher | None = None,
+) -> TrainedRun:
+    """Train, calibrate, measure and write a model.
+
+    Parameters
+    ----------
+    samples
+        With ``boolean_value``; samples without a label are left out.
+    encounters, events, recordings, images
+        Tables; only what was known at a sample's prediction time is used.
+    run_folder
+        Folder that ``array_path`` is relative to.
+    catalogue
+        The catalogue that mapped the events.
+    task, model
+        Name of the task, key of :data:`modelling.models.MODELS`.
+    config
+        Settings, part of them as a mapping, or the name of a preset (``demo``, ``paper``).
+    out
+        Model folder; a ``checkpoint`` in it is resumed if it is of the same run, and removed at the end.
+    seed
+        Decides split, initial weights, order and noise: the same call gives the same weights (on one
+        device type).
+    horizon_hours
+        How far ahead the task looks; recorded in the card. None leaves it to the task.
+    split
+        Subject to ``train``, ``tuning`` or ``held_out``; None draws one by patient.
+    description
+        What the data are, for the card.
+    initial_weights
+        Weights to start from where names and shapes agree (pre-trained encoders).
+    progress
+        ``(stage, done, total)``.
+
+    Raises
+    ------
+    TrainingError
+        If there is nothing to learn from, or a name is unknown.
+    """
+    watch = progress or ignore
+    settings = resolve_config(config, model)
+    device = choose_device(settings.device)
+    workers = join_workers(device)
+    labelled = samples.drop_nulls("boolean_value").sort("subject_id", "prediction_time", "encounter_id")
+    if labelled.is_empty():
+        raise TrainingError("no sample has a label")
+    names = split or split_subjects(
+        labelled, tuning_share=settings.tuning_share, held_out_share=settings.held_out_share, seed=seed
+    )
+    parts = {name: part(labelled, names, name) for name in (TRAIN, TUNING, HELD_OUT)}
+    if parts[TRAIN].is_empty() or parts[TUNING].is_empty():
+        raise TrainingError("training and tuning split both need samples")
+    tables = {"encounters": encounters, "events": events, "recordings": recordings}
+    watch("encode", 0, 4)
+    encoding = fit_encoding(samples=parts[TRAIN], **tables, catalogue=catalogue, settings=settings.encoding)
+    datasets: dict[str, Dataset] = {}
+    for done, (name, frame) in enumerate(parts.items(), start=1):
+        watch("encode", done, 4)
+        datasets[name] = prepare(samples=frame, **tables, images=images, run_folder=run_folder, encoding=encoding)
+    watch("encode", 4, 4)
+
+    torch.manual_seed(seed_of(seed, "weights"))
+    complete = model_config(model, settings.model)
+    network = build_model(model, encoding, complete)
+    if initial_weights:
+        own = network.state_dict()
+        fitting = {name: tensor for name, tensor in initial_weights.items() if name in own and own[name].shape == tensor.shape}
+        network.load_state_dict({**own, **fitting})
+    network.to(device)
+    material = Material(train=datasets[TRAIN], tuning=datasets[TUNING])
+    stages = plan_stages(network, material, settings, device, _compiled(network, settings, device))
+    checkpoint = out / "checkpoint" / "state.safetensors"
+    history = run_stages(
+        network, stages, datasets[TRAIN], settings,
+        seed=seed, device=device, workers=workers, checkpoint=checkpoint,
+        fingerprint=_fingerprint(settings, model, seed, encoding, list(parts.values())), watch=watch,
+    )  # fmt: skip
+
+    logits = {
+        name: predict(network, dataset, device=device, token_budget=settings.token_budget)[:, 0]
+        for name, dataset in datasets.items()
+    }
+    labels = {name: dataset.all.label.double().numpy() for name, dataset in datasets.items()}
+    calibration: Calibration = fit_calibration(logits[TUNING], labels[TUNING])
+    probability = {name: calibration.probability(values) for name, values in logits.items()}
+    metrics = {name: split_metrics(labels[name], probability[name]) for name in parts}
+    fields = {
+        "model": model,
+        "model_settings": complete,
+        "encoding": encoding.to_dict(),
+        "catalogue_digest": catalogue.digest,
+        "task": task,
+        "horizon_hours": horizon_hours,
+        "calibration": calibration.to_dict(),
+        "thresholds": risk_thresholds(probability[TUNING]),
+        "training": settings.to_dict(),
+        "seed": seed,
+        "code_version": code_version(),
+    }
+    card = {
+        "name": f"nightingale-{model}-{task}",
+        "version": code_version(),
+        "model": model,
+        "task": task,
+        "horizon_hours": horizon_hours,
+        "catalogue_digest": catalogue.digest,
+        "description": description,
+        "modalities": [str(modality) for modality in network.modalities],
+        "thresholds": fields["thresholds"],
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "trained_on": {
+            "samples": {name: frame.height for name, frame in parts.items()},
+            "subjects": {name: frame["subject_id"].n_unique() for name, frame in parts.items()},
+            "events": {name: metrics[name]["events"] for name in parts},
+            "features": len(encoding.features),
+            "left_out": datasets[TRAIN].left_out,
+            "unreadable_arrays": sum(len(dataset.failures) for dataset in datasets.values()),
+        },
+        "metrics": metrics,
+        "limits": [
+            "For review by clinicians; not a medical device, and not to be acted on alone.",
+            "Valid only for inputs mapped by the catalogue version that it names.",
+        ],
+    }
+    digest = ""
+    if workers.rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        draw_curves(history, out / CURVES)
+        digest = write_folder(
+            out,
+            weights=network.state_dict(),
+            config=fields,
+            card=card,
+            metrics={"splits": metrics, "history": history, "training": settings.to_dict()},
+        )
+        checkpoint.unlink(missing_ok=True)
+        if checkpoint.parent.is_dir():
+            checkpoint.parent.rmdir()
+    workers.wait()
+    return TrainedRun(folder=out, digest=digest, metrics=metrics, card={**card, "digest": digest})
