@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from modelling.baselines.quantities import QUANTITIES, latest, total, worst
+from modelling.baselines.quantities import QUANTITIES, latest, measured, total, worst
 
 Array = NDArray[np.float64]
 LAST_HOURS = 24.0
@@ -83,7 +83,7 @@ def news2(tokens: pl.DataFrame, *, rows: int, hypercapnic: NDArray[np.bool_] | N
     Oxygen is taken as given if the latest inspired fraction is above 21 % or the patient is ventilated; if
     neither was charted the part is missing.
     """
-    value = latest(tokens, rows=rows, hours=LAST_HOURS)
+    value = latest(measured(tokens), rows=rows, hours=LAST_HOURS)
     spo2, oxygen = value("oxygen_saturation"), _oxygen(value)
     scale_1 = banded(spo2, (92, 94, 96), (3, 2, 1, 0))
     low_2 = banded(spo2, (84, 86, 88), (3, 2, 1, 0))
@@ -111,7 +111,7 @@ def news2(tokens: pl.DataFrame, *, rows: int, hypercapnic: NDArray[np.bool_] | N
 
 def mews(tokens: pl.DataFrame, *, rows: int) -> ScoredPatients:
     """Modified Early Warning Score (Subbe 2001) from the latest values of the last 24 hours."""
-    value = latest(tokens, rows=rows, hours=LAST_HOURS)
+    value = latest(measured(tokens), rows=rows, hours=LAST_HOURS)
     return _sum(
         "MEWS",
         {
@@ -131,7 +131,7 @@ def sofa_like(tokens: pl.DataFrame, *, rows: int) -> ScoredPatients:
 
     Urine output counts only if it was charted over at least 18 of the 24 hours.
     """
-    low, high = (worst(tokens, rows=rows, hours=LAST_HOURS, direction=d) for d in ("min", "max"))
+    low, high = (worst(measured(tokens), rows=rows, hours=LAST_HOURS, direction=d) for d in ("min", "max"))
     ratio = low("pao2_fio2")
     ventilated = np.nan_to_num(high("ventilated")) > 0
     lungs = banded(ratio, (100, 200, 300, 400), (4, 3, 2, 1, 0))

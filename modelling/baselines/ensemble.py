@@ -23,7 +23,7 @@ from modelling.baselines.boosting import PARAMETERS, Boosting, sigmoid
 from modelling.baselines.features import FeatureSettings, features_of_tokens
 from modelling.baselines.grid import Floats, GridPreparation
 from modelling.baselines.logistic import Logistic, RankNormal
-from modelling.baselines.quantities import DERIVED_PREFIX, MERGED, RATIOS, with_derived
+from modelling.baselines.quantities import DERIVED_PREFIX, MERGED, RATIOS, measured, with_derived
 from modelling.baselines.sequence import Sequence, SequenceSettings
 from modelling.baselines.summaries import observed_tokens, static_columns
 from modelling.errors import BaselineError
@@ -96,7 +96,8 @@ def prepare_inputs(
     samples: pl.DataFrame, events: pl.DataFrame, encounters: pl.DataFrame, settings: FeatureSettings
 ) -> Inputs:
     """Compute the members' inputs from contract tables."""
-    tokens = observed_tokens(samples, events).filter(pl.col("code").is_in(list(settings.codes)))
+    known = pl.col("code").is_in(list(settings.codes))
+    tokens = measured(observed_tokens(samples, events).filter(known))
     frame = static_columns(samples, encounters)
     wards = [(frame["ward"] == ward).fill_null(value=False).cast(pl.Float32) for ward in settings.wards]
     columns = [frame["age_years"].cast(pl.Float32), frame["male"].cast(pl.Float32), *wards]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from modelling.baselines.arrays import FeatureTable
-from modelling.baselines.quantities import QUANTITIES, derived_codes, quantity, with_derived
+from modelling.baselines.quantities import QUANTITIES, derived_codes, measured, quantity, with_derived
 from modelling.baselines.summaries import (
     ALL_STATISTICS,
     SHORT_STATISTICS,
@@ -79,7 +79,7 @@ def feature_table(
 
     A row depends on its own sample only. Missing is NaN.
     """
-    tokens = observed_tokens(samples, events)
+    tokens = measured(observed_tokens(samples, events))
     return features_of_tokens(tokens, static_columns(samples, encounters), settings, rows=samples.height)
 
 

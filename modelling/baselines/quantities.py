@@ -44,9 +44,9 @@ QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "respiratory_rate": ("respiratory_rate",),
     "temperature": ("temperature",),
     "oxygen_saturation": ("spo2", "sao2"),
-    "systolic_pressure": ("sbp_invasive", "sbp_noninvasive"),
-    "diastolic_pressure": ("dbp_invasive", "dbp_noninvasive"),
-    "mean_pressure": ("map_invasive", "map_noninvasive"),
+    "systolic_pressure": ("systolic_bp_invasive", "systolic_bp"),
+    "diastolic_pressure": ("diastolic_bp_invasive", "diastolic_bp"),
+    "mean_pressure": ("mean_bp_invasive", "mean_bp"),
     "glasgow_coma_scale": ("gcs_total",),
     "inspired_oxygen": ("fio2",),
     "arterial_oxygen": ("pao2",),
@@ -64,6 +64,22 @@ QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "lactate": ("lactate",),
 }
 
+# Lowest values that are a measurement: below, a line was flushed, a cuff or a probe was off. The events table
+# keeps them (the source said so); summaries such as a minimum would be ruined by them.
+LOWEST: Mapping[str, float] = {
+    "heart_rate": 10.0,
+    "respiratory_rate": 1.0,
+    "temperature": 28.0,
+    "systolic_bp": 25.0,
+    "systolic_bp_invasive": 25.0,
+    "diastolic_bp": 8.0,
+    "diastolic_bp_invasive": 8.0,
+    "mean_bp": 15.0,
+    "mean_bp_invasive": 15.0,
+    "spo2": 30.0,
+    "sao2": 20.0,
+}
+
 RATIOS: Mapping[str, Ratio] = {
     "pao2_fio2": Ratio("arterial_oxygen", "inspired_oxygen", 12.0, lambda a, b: a / b.clip(0.21, 1.0)),
     "shock_index": Ratio("heart_rate", "systolic_pressure", 4.0, lambda a, b: a / b),
@@ -76,6 +92,12 @@ RATIOS: Mapping[str, Ratio] = {
 }
 MERGED = ("systolic_pressure", "diastolic_pressure", "mean_pressure", "oxygen_saturation")
 DERIVED_PREFIX = "derived/"
+
+
+def measured(tokens: pl.DataFrame) -> pl.DataFrame:
+    """Return tokens without values below :data:`LOWEST` of their code."""
+    lowest = pl.col("code").replace_strict(dict(LOWEST), default=None, return_dtype=pl.Float64)
+    return tokens.filter((pl.col("value") >= lowest).fill_null(value=True))
 
 
 def quantity(tokens: pl.DataFrame, name: str) -> pl.DataFrame:

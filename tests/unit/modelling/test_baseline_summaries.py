@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelling.baselines.arrays import FeatureTable
-from modelling.baselines.quantities import quantity, with_derived
+from modelling.baselines.quantities import measured, quantity, with_derived
 from modelling.baselines.summaries import WINDOWS, Window, observed_tokens, static_columns, summarise
 from modelling.errors import BaselineError
 from validation.contracts import empty
@@ -145,9 +145,9 @@ def test_custom_window_takes_its_own_hours() -> None:
 def test_an_arterial_line_is_taken_before_a_cuff() -> None:
     frame = tokens(
         [
-            (0, "sbp_noninvasive", 2.0, 140.0),
-            (0, "sbp_invasive", 2.0, 120.0),
-            (0, "sbp_noninvasive", 1.0, 110.0),
+            (0, "systolic_bp", 2.0, 140.0),
+            (0, "systolic_bp_invasive", 2.0, 120.0),
+            (0, "systolic_bp", 1.0, 110.0),
         ]
     )
     assert quantity(frame, "systolic_pressure").rows() == [(0, 2.0, 120.0), (0, 1.0, 110.0)]
@@ -166,3 +166,11 @@ def test_a_ratio_pairs_with_the_latest_earlier_value_of_the_same_patient() -> No
     assert quantity(frame, "pao2_fio2").rows() == [(0, 5.0, 200.0)]
     codes = set(with_derived(frame)["code"])
     assert codes == {"fio2", "pao2", "derived/pao2_fio2"}
+
+
+def test_a_flushed_line_is_no_measurement_but_unknown_codes_are_kept() -> None:
+    frame = tokens(
+        [(0, "mean_bp_invasive", 3.0, 0.0), (0, "mean_bp_invasive", 2.0, 70.0), (0, "lactate", 1.0, 0.0)]
+    )
+    assert measured(frame)["value"].to_list() == [0.0, 70.0]
+    assert measured(frame)["code"].to_list() == ["lactate", "mean_bp_invasive"]
