@@ -51,8 +51,8 @@ NOTE = """# Synthetic test data
 
 Everything in this folder was made by `deploy.demo_hospital` of Nightingale from a seed (see below). It
 describes no person and no hospital. Vitals, laboratory values, ECGs and radiographs follow from a simulated
-severity that also draws the outcome, so a model can learn from every modality; scores learnt here mean nothing
-for patients.
+severity that also draws the outcome, so a model can learn from every modality; scores learnt here mean
+nothing for patients.
 
 Every FHIR resource carries the security label HTEST ("test health data"), patients are named Synthetic-...,
 WFDB headers and DICOM objects say that they are synthetic.
