@@ -96,14 +96,17 @@ def prepare_inputs(
     samples: pl.DataFrame, events: pl.DataFrame, encounters: pl.DataFrame, settings: FeatureSettings
 ) -> Inputs:
     """Compute the members' inputs from contract tables."""
-    known = pl.col("code").is_in(list(settings.codes))
-    tokens = measured(observed_tokens(samples, events).filter(known))
-    frame = static_columns(samples, encounters)
-    wards = [(frame["ward"] == ward).fill_null(value=False).cast(pl.Float32) for ward in settings.wards]
-    columns = [frame["age_years"].cast(pl.Float32), frame["male"].cast(pl.Float32), *wards]
+    return inputs_of_tokens(observed_tokens(samples, events), static_columns(samples, encounters), settings)
+
+
+def inputs_of_tokens(tokens: pl.DataFrame, static: pl.DataFrame, settings: FeatureSettings) -> Inputs:
+    """Compute the members' inputs from tokens and static columns (:mod:`modelling.baselines.summaries`)."""
+    known = measured(tokens.filter(pl.col("code").is_in(list(settings.codes))))
+    wards = [(static["ward"] == ward).fill_null(value=False).cast(pl.Float32) for ward in settings.wards]
+    columns = [static["age_years"].cast(pl.Float32), static["male"].cast(pl.Float32), *wards]
     return Inputs(
-        features=features_of_tokens(tokens, frame, settings, rows=samples.height),
-        tokens=with_derived(tokens),
+        features=features_of_tokens(known, static, settings, rows=static.height),
+        tokens=with_derived(known),
         static=np.stack([column.to_numpy() for column in columns], axis=1).astype(np.float32),
     )
 

@@ -6,12 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from modelling.baselines.ensemble_config import EnsembleConfig
 from modelling.batches import Encoding
 from modelling.errors import TrainingError
 from modelling.models.base import RiskModel
 from modelling.models.medfuse import MedFuse, MedFuseConfig
 
+
+def _ensemble(encoding: Encoding, config: EnsembleConfig) -> RiskModel:
+    """Import late: the baselines import this room's base class."""
+    from modelling.baselines.risk_model import EnsembleModel
+
+    return EnsembleModel(encoding, config)
+
+
 MODELS: dict[str, tuple[Callable[[Encoding, Any], RiskModel], type[Any]]] = {
+    "ensemble": (_ensemble, EnsembleConfig),
     "medfuse": (MedFuse, MedFuseConfig),
 }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from simulated_stays import ward
 from sklearn.metrics import roc_auc_score
 
 from modelling.baselines.ensemble import Ensemble, EnsembleSettings, fit_stack, prepare_inputs, soft_labels
@@ -16,55 +16,11 @@ from modelling.baselines.features import FeatureSettings
 from modelling.baselines.grid import CHANNELS, GridPreparation, bin_tokens
 from modelling.baselines.sequence import Sequence, SequenceNetwork, SequenceSettings
 from modelling.errors import BaselineError
-from validation.contracts import empty
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SMALL = SequenceSettings(hidden=16, epochs=6, pretrain_epochs=2, batch_size=32)
 SMALL_ATTENTION = SequenceSettings(
     body="transformer", hidden=16, layers=1, heads=2, epochs=6, pretrain_epochs=2, batch_size=32
 )
-
-
-def ward(n: int = 160, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, np.ndarray]:
-    """Simulated stays: those who die have a rising heart rate and a high lactate, often not measured."""
-    rng = np.random.default_rng(seed)
-    y = (np.arange(n) % 4 == 0).astype(int)
-    rows = []
-    for patient in range(n):
-        for hour in range(0, 48, 3):
-            rate = 80 + rng.normal() * 6 + y[patient] * hour * 0.5
-            rows.append((patient, "heart_rate", float(hour), rate))
-        if rng.random() < 0.6:
-            rows.append((patient, "lactate", 40.0, 1.5 + y[patient] * 2 + rng.exponential()))
-    events = pl.DataFrame(
-        [
-            {
-                "subject_id": patient, "time": NOON - timedelta(hours=48 - hour), "code": code,
-                "numeric_value": value, "text_value": None,
-                "available_time": NOON - timedelta(hours=48 - hour),
-                "encounter_id": f"e{patient}", "source_ref": "x:1", "derived": False,
-            }
-            for patient, code, hour, value in rows
-        ],
-        schema=empty("events").schema,
-    )  # fmt: skip
-    samples = pl.DataFrame(
-        {
-            "subject_id": range(n), "prediction_time": [NOON] * n, "boolean_value": [None] * n,
-            "float_value": [None] * n, "encounter_id": [f"e{k}" for k in range(n)], "task": ["mortality"] * n,
-            "lookback_start": [NOON - timedelta(hours=48)] * n,
-        },
-        schema=empty("samples").schema,
-    )  # fmt: skip
-    encounters = pl.DataFrame(
-        {
-            "encounter_id": [f"e{k}" for k in range(n)],
-            "birth_date": [date(1950, 1, 1)] * n,
-            "sex": ["male", "female"] * (n // 2),
-            "ward": ["ICU"] * n,
-        }
-    )
-    return samples, events, encounters, y
 
 
 SETTINGS = FeatureSettings(codes=("heart_rate", "lactate"))
