@@ -19,6 +19,7 @@ class Reason(StrEnum):
     RESOURCE_UNEXPECTED_TYPE = "resource.unexpected_type"
     RESOURCE_INVALID = "resource.invalid"
     RESOURCE_ID_INVALID = "resource.id_invalid"
+    RESOURCE_MODIFIER = "resource.modifier"
     RESOURCE_DUPLICATE = "resource.duplicate"
     RESOURCE_SUPERSEDED = "resource.superseded"
     SUBJECT_MISSING = "subject.missing"
@@ -37,6 +38,7 @@ class Reason(StrEnum):
 
     # Values and units
     CODE_MISSING = "code.missing"
+    CODE_UNKNOWN = "code.unknown"
     VALUE_MISSING = "value.missing"
     VALUE_ABSENT_REASON = "value.absent_reason"
     VALUE_INVALID = "value.invalid"
@@ -44,6 +46,7 @@ class Reason(StrEnum):
     VALUE_OUT_OF_RANGE = "value.out_of_range"
     VALUE_COMPARATOR = "value.comparator"
     VALUE_UNKNOWN_LEVEL = "value.unknown_level"
+    VALUE_DUPLICATE = "value.duplicate"
     UNIT_MISSING = "unit.missing"
     UNIT_UNKNOWN = "unit.unknown"
     PHYSIOLOGY_CONTRADICTION = "physiology.contradiction"
@@ -65,6 +68,9 @@ class Reason(StrEnum):
     ECG_SATURATED = "ecg.saturated"
     ECG_NOISE = "ecg.noise"
     ECG_RATE_IMPLAUSIBLE = "ecg.rate_implausible"
+    ECG_AMPLITUDE_IMPLAUSIBLE = "ecg.amplitude_implausible"
+    ECG_TOO_SHORT = "ecg.too_short"
+    ECG_DUPLICATE = "ecg.duplicate"
     ECG_UNREADABLE = "ecg.unreadable"
 
     # X-ray
@@ -77,6 +83,7 @@ class Reason(StrEnum):
     IMAGE_BLANK = "image.blank"
     IMAGE_TINY = "image.tiny"
     IMAGE_INVERTED = "image.inverted"
+    IMAGE_BORDER = "image.border"
     IMAGE_DUPLICATE = "image.duplicate"
     IMAGE_NOT_FOUND = "image.not_found"
 
@@ -97,6 +104,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.RESOURCE_UNEXPECTED_TYPE: "The resource type is not the one that this file or query must hold.",
     Reason.RESOURCE_INVALID: "The resource breaks FHIR R4; the detail names the element.",
     Reason.RESOURCE_ID_INVALID: "The id is missing or is not a FHIR id.",
+    Reason.RESOURCE_MODIFIER: "A modifierExtension or implicitRules may turn the meaning around; it is not understood.",
     Reason.RESOURCE_DUPLICATE: "The same id and version arrived before; the first one was kept.",
     Reason.RESOURCE_SUPERSEDED: "A newer version of the same resource arrived; the newer one was kept.",
     Reason.SUBJECT_MISSING: "The resource names no patient.",
@@ -108,9 +116,10 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.TIME_INVALID: "The time cannot be read as a FHIR dateTime.",
     Reason.TIME_PARTIAL: "The time is only a date, month or year; too coarse for an hourly model.",
     Reason.TIME_ZONE_MISSING: "The time carries no zone, and the site sets no default zone.",
-    Reason.TIME_IN_FUTURE: "The time lies after the prediction time though it was known before.",
+    Reason.TIME_IN_FUTURE: "The clinical time lies after the moment at which the value was already known.",
     Reason.TIME_OUTSIDE_ENCOUNTER: "The time lies outside the patient's stay by more than the site's limit.",
     Reason.CODE_MISSING: "There is no coding with a system and a code.",
+    Reason.CODE_UNKNOWN: "The feature is not in the catalogue; mapper and catalogue are of different versions.",
     Reason.VALUE_MISSING: "There is neither a value nor a component with a value.",
     Reason.VALUE_ABSENT_REASON: "The sender says why the value is absent (dataAbsentReason).",
     Reason.VALUE_INVALID: "The value is not a finite number where one is needed.",
@@ -118,6 +127,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.VALUE_OUT_OF_RANGE: "The value lies outside the catalogue's plausible range.",
     Reason.VALUE_COMPARATOR: "The value has a comparator that the catalogue does not allow for this feature.",
     Reason.VALUE_UNKNOWN_LEVEL: "The categorical value is not one of the catalogue's levels.",
+    Reason.VALUE_DUPLICATE: "The same value of the same feature and time came before; the first one was kept.",
     Reason.UNIT_MISSING: "There is no unit, and the feature needs a proven one.",
     Reason.UNIT_UNKNOWN: "The catalogue has no conversion from this unit for this feature.",
     Reason.PHYSIOLOGY_CONTRADICTION: "Values of the same time contradict one another.",
@@ -135,6 +145,9 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.ECG_SATURATED: "Too many samples lie at the recorder's limits.",
     Reason.ECG_NOISE: "Baseline wander or powerline noise drowns the signal.",
     Reason.ECG_RATE_IMPLAUSIBLE: "The heart rate found in the signal is not plausible.",
+    Reason.ECG_AMPLITUDE_IMPLAUSIBLE: "The amplitude is far from an ECG's in millivolts; check gain and unit.",
+    Reason.ECG_TOO_SHORT: "The recording is shorter than the site asks for.",
+    Reason.ECG_DUPLICATE: "The same samples arrived earlier for this patient.",
     Reason.ECG_UNREADABLE: "The waveform cannot be decoded.",
     Reason.IMAGE_NO_PIXELS: "The DICOM object has no pixel data.",
     Reason.IMAGE_UNREADABLE: "The DICOM object or its pixel data cannot be decoded.",
@@ -145,6 +158,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.IMAGE_BLANK: "The image has almost no contrast.",
     Reason.IMAGE_TINY: "The image has too few pixels.",
     Reason.IMAGE_INVERTED: "The image looks inverted against its photometric interpretation.",
+    Reason.IMAGE_BORDER: "Burned-in or empty borders fill too much of the image.",
     Reason.IMAGE_DUPLICATE: "The same pixels arrived earlier for this patient.",
     Reason.IMAGE_NOT_FOUND: "The study or instance is not in the archive.",
     Reason.SKIP_TOO_YOUNG: "The patient is younger than the model's lowest age.",

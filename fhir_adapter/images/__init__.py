@@ -1,0 +1,1 @@
+"""Chest radiographs: archives, choice of frontal views, decoding to eight bits."""

@@ -1,0 +1,1 @@
+"""ECG waveforms of three carriers as recordings in millivolts: SampledData, WFDB, DICOM."""
