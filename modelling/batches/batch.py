@@ -126,7 +126,9 @@ class Batch:
         moved = {}
         for item in fields(self):
             tensor: Tensor = getattr(self, item.name)
-            moved[item.name] = tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking=True)
+            moved[item.name] = tensor.to(
+                device, dtype if tensor.is_floating_point() else None, non_blocking=True
+            )
         return Batch(**moved)
 
     def take(self, rows: Tensor) -> Batch:
@@ -135,10 +137,16 @@ class Batch:
         ecg, ecg_offsets = spans(self.ecg_offsets, rows)
         image, image_offsets = spans(self.image_offsets, rows)
         return Batch(
-            **{name: getattr(self, name)[token] for name in ("feature", "level", "value", "raw", "hours", "token_row")},
+            **{
+                name: getattr(self, name)[token]
+                for name in ("feature", "level", "value", "raw", "hours", "token_row")
+            },
             **{name: getattr(self, name)[ecg] for name in ("ecg", "ecg_features", "ecg_hours", "ecg_row")},
             **{name: getattr(self, name)[image] for name in ("image", "image_hours", "image_row")},
-            **{name: getattr(self, name)[rows] for name in ("static", "lookback", "present", "label", "number", "sample")},
+            **{
+                name: getattr(self, name)[rows]
+                for name in ("static", "lookback", "present", "label", "number", "sample")
+            },
             token_offsets=token_offsets,
             ecg_offsets=ecg_offsets,
             image_offsets=image_offsets,
@@ -153,7 +161,10 @@ class Batch:
         present[:, 0] &= counts > 0
         names = ("feature", "level", "value", "raw", "hours", "token_row")
         return replace(
-            self, **{name: getattr(self, name)[keep] for name in names}, token_offsets=offsets, present=present
+            self,
+            **{name: getattr(self, name)[keep] for name in names},
+            token_offsets=offsets,
+            present=present,
         )
 
     def without(self, *modalities: Modality) -> Batch:

@@ -96,7 +96,9 @@ def _signal(row: dict[str, Any], run_folder: Path, encoding: Encoding) -> NDArra
 
 
 def _picture(row: dict[str, Any], run_folder: Path, encoding: Encoding) -> NDArray[np.uint8]:
-    return prepare_image(read_array(run_folder / row["array_path"], row["array_sha256"]), encoding.settings.image)
+    return prepare_image(
+        read_array(run_folder / row["array_path"], row["array_sha256"]), encoding.settings.image
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ def _offsets(rows: NDArray[np.int64], n: int) -> Tensor:
     return torch.from_numpy(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64))
 
 
-def _items(table: pl.DataFrame, samples: pl.DataFrame, key: str, read: Any, empty: Tensor, extra: float | None) -> _Items:  # noqa: ANN401
+def _items(
+    table: pl.DataFrame, samples: pl.DataFrame, key: str, read: Any, empty: Tensor, extra: float | None
+) -> _Items:
     columns = ["table_row", "subject_id", "time", "available_time", key]
     shown = visible(table.with_row_index("table_row").select(columns), samples, extra_lookback_hours=extra)
     shown = shown.sort(["row", "hours", key], descending=[False, True, False])
@@ -123,12 +127,14 @@ def _items(table: pl.DataFrame, samples: pl.DataFrame, key: str, read: Any, empt
     arrays, place, broken = [], {}, {}
     for position, row in zip(needed, table[needed].iter_rows(named=True), strict=True):
         try:
-            arrays.append(torch.from_numpy(read(row)))
+            arrays.append(torch.tensor(read(row)))
             place[position] = len(arrays) - 1
         except ArrayUnreadableError as error:
             broken[position] = (row["source_ref"], type(error).__name__)
     failures = [
-        (row, *broken[position]) for row, position in shown.select("row", "table_row").iter_rows() if position in broken
+        (row, *broken[position])
+        for row, position in shown.select("row", "table_row").iter_rows()
+        if position in broken
     ]
     shown = shown.filter(pl.col("table_row").is_in(list(place)))
     index = [place[position] for position in shown["table_row"].to_list()]
@@ -178,15 +184,18 @@ def _tokens(
         schema={"code": pl.String, "raw": pl.Float64, "level": pl.Int64},
         orient="row",
     )
-    scaled = pl.when(pl.col("logarithm")).then(pl.col("raw").clip(lower_bound=0).log1p()).otherwise(pl.col("raw"))
+    scaled = (
+        pl.when(pl.col("logarithm")).then(pl.col("raw").clip(lower_bound=0).log1p()).otherwise(pl.col("raw"))
+    )
     tokens = (
         known.join(vocabulary, on="code", how="inner")
         .join(levels, on=["code", "raw"], how="left")
         .with_columns(
-            ((scaled - pl.col("mean")) / pl.col("deviation")).clip(-settings.clip, settings.clip).alias("value"),
+            ((scaled - pl.col("mean")) / pl.col("deviation"))
+            .clip(-settings.clip, settings.clip)
+            .alias("value"),
             pl.col("level").fill_null(0),
         )
-        # The value breaks ties, so that the order of the events table does not matter.
         .sort(["row", "hours", "feature", "raw", "table_row"], descending=[False, True, False, False, False])
     )
     kept = tokens.filter(pl.int_range(pl.len(), dtype=pl.Int64).reverse().over("row") < settings.max_tokens)
@@ -195,7 +204,9 @@ def _tokens(
 
 def _static(samples: pl.DataFrame, encounters: pl.DataFrame, encoding: Encoding) -> Tensor:
     people = ages(samples, encounters).select(
-        ((pl.col("age_years") - encoding.age_mean) / encoding.age_standard_deviation).fill_null(0.0).alias("age"),
+        ((pl.col("age_years") - encoding.age_mean) / encoding.age_standard_deviation)
+        .fill_null(0.0)
+        .alias("age"),
         pl.col("age_years").is_not_null().cast(pl.Float64).alias("age_known"),
         (pl.col("sex") == "male").cast(pl.Float64).alias("male"),
         (pl.col("sex") == "female").cast(pl.Float64).alias("female"),
@@ -238,12 +249,14 @@ def prepare(
         torch.zeros(0, settings.image.size, settings.image.size, dtype=torch.uint8), extra,
     )  # fmt: skip
 
-    def column(name: str, dtype: Any) -> Tensor:  # noqa: ANN401 - polars type
+    def column(name: str, dtype: Any) -> Tensor:
         return torch.from_numpy(tokens[name].cast(dtype).to_numpy(writable=True))
 
     token_offsets = _offsets(rows, n)
     counts = torch.stack([token_offsets.diff(), signals.offsets.diff(), pictures.offsets.diff()], dim=1)
-    lookback = samples.select(hours_between(pl.col("prediction_time"), pl.col("lookback_start")).alias("hours"))["hours"]
+    lookback = samples.select(
+        hours_between(pl.col("prediction_time"), pl.col("lookback_start")).alias("hours")
+    )["hours"]
     labels = samples["boolean_value"].cast(pl.Float32).fill_null(float("nan"))
     numbers = samples["float_value"].cast(pl.Float32).fill_null(float("nan"))
     everything = Batch(

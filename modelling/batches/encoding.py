@@ -37,7 +37,7 @@ class CatalogueLike(Protocol):
 
 # The 17 variables of Harutyunyan et al. 2019 (doi 10.1038/s41597-019-0103-9): one-hot width (0 = continuous)
 # and the normal value with which the benchmark fills what was never observed. The widths of the benchmark's
-# discretiser count two spellings of each GCS level, which gives its 76 channels; catalogue levels use the first.
+# discretiser count two spellings of each GCS level, which makes 76 channels; catalogue levels use the first.
 BENCHMARK: dict[str, tuple[int, float]] = {
     "Capillary refill rate": (2, 0.0),
     "Diastolic blood pressure": (0, 59.0),
@@ -165,7 +165,9 @@ class Encoding:
     def level_offsets(self) -> tuple[int, ...]:
         """First level index of each feature, so that no two features share a level."""
         sizes = [len(feature.levels) for feature in self.features]
-        return tuple(int(start) for start in 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])) if sizes else ()
+        return (
+            tuple(int(start) for start in 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])) if sizes else ()
+        )
 
     @property
     def grid_steps(self) -> int:
@@ -174,7 +176,7 @@ class Encoding:
 
     @property
     def grid_channels(self) -> int:
-        """Columns of the grid: values or one-hot columns, then one mask a variable (76 for the benchmark's 17)."""
+        """Columns of the grid: values or one-hot columns, then a mask a variable (76 for the benchmark)."""
         return sum(max(variable.width, 1) for variable in self.grid) + len(self.grid)
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,7 +206,9 @@ def ages(samples: pl.DataFrame, encounters: pl.DataFrame) -> pl.DataFrame:
         .join(encounters.select("encounter_id", "birth_date", "sex"), on="encounter_id", how="left")
         .sort("row")
         .select(
-            ((pl.col("prediction_time").dt.date() - pl.col("birth_date")).dt.total_days() / 365.2425).alias("age_years"),
+            ((pl.col("prediction_time").dt.date() - pl.col("birth_date")).dt.total_days() / 365.2425).alias(
+                "age_years"
+            ),
             pl.col("sex").fill_null("unknown"),
         )
     )
@@ -238,7 +242,7 @@ def _feature(
         and skewness > 2
     )
     mean, deviation = _scale(raw.log1p() if logarithm else raw)
-    means = group.group_by("subject_id").agg(pl.col("raw").mean())["raw"]
+    means = group.group_by("subject_id", maintain_order=True).agg(pl.col("raw").mean())["raw"]
     return FeatureEncoding(
         code=code,
         categorical=bool(levels),
@@ -289,7 +293,7 @@ def fit_encoding(
     )
     if settings.token_window_hours is not None:
         values = windowed(values, window_hours=settings.token_window_hours, categorical=categorical)
-    values = values.join(sample_keys(samples).select("row", "subject_id"), on="row")
+    values = values.join(sample_keys(samples).select("row", "subject_id"), on="row", maintain_order="left")
     names = list(BENCHMARK)
     features = []
     for (code,), group in sorted(values.partition_by("code", as_dict=True).items()):
@@ -320,7 +324,8 @@ def fit_encoding(
         )
     age_mean, age_deviation = _scale(ages(samples, encounters)["age_years"].drop_nulls())
     gaps = recordings.join(sample_keys(samples), on="subject_id").filter(
-        (pl.col("time") <= pl.col("prediction_time")) & (pl.col("available_time") <= pl.col("prediction_time"))
+        (pl.col("time") <= pl.col("prediction_time"))
+        & (pl.col("available_time") <= pl.col("prediction_time"))
     )
     return Encoding(
         settings=settings,

@@ -23,7 +23,7 @@ def prepare_image(array: NDArray[np.uint8], settings: ImageSettings) -> NDArray[
     Returns
     -------
     numpy.ndarray
-        uint8 ``[size, size]``; normalisation waits for the batch, so that a stored image takes one byte a pixel.
+        uint8 ``[size, size]``; normalisation waits for the encoder, so that a pixel is stored as one byte.
 
     Raises
     ------
@@ -31,7 +31,9 @@ def prepare_image(array: NDArray[np.uint8], settings: ImageSettings) -> NDArray[
         If the array is not a grey uint8 image.
     """
     if array.ndim != 2 or array.dtype != np.uint8 or 0 in array.shape:
-        raise ArrayUnreadableError(f"expected a uint8 image [rows, columns], found {array.dtype} {array.shape}")
+        raise ArrayUnreadableError(
+            f"expected a uint8 image [rows, columns], found {array.dtype} {array.shape}"
+        )
     rows, columns = array.shape
     scale = settings.resize / min(rows, columns)
     size = (max(settings.size, round(columns * scale)), max(settings.size, round(rows * scale)))

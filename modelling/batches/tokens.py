@@ -17,7 +17,9 @@ def sample_keys(samples: pl.DataFrame) -> pl.DataFrame:
     return samples.with_row_index("row").select("row", "subject_id", "prediction_time", "lookback_start")
 
 
-def visible(rows: pl.DataFrame, samples: pl.DataFrame, *, extra_lookback_hours: float | None = None) -> pl.DataFrame:
+def visible(
+    rows: pl.DataFrame, samples: pl.DataFrame, *, extra_lookback_hours: float | None = None
+) -> pl.DataFrame:
     """Pair samples with the rows of a timed table that were known at their prediction time.
 
     Parameters
@@ -39,7 +41,9 @@ def visible(rows: pl.DataFrame, samples: pl.DataFrame, *, extra_lookback_hours: 
     start = pl.col("lookback_start")
     if extra_lookback_hours is not None:
         start = pl.min_horizontal(
-            start, pl.col("prediction_time") - pl.duration(microseconds=int(extra_lookback_hours * MICROSECONDS_PER_HOUR))
+            start,
+            pl.col("prediction_time")
+            - pl.duration(microseconds=int(extra_lookback_hours * MICROSECONDS_PER_HOUR)),
         )
     return (
         rows.lazy()
@@ -66,8 +70,18 @@ def observed_values(samples: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame
     """
     numbered = events.with_row_index("table_row").filter(pl.col("numeric_value").is_not_null())
     columns = ["subject_id", "time", "available_time", "code", "numeric_value", "table_row"]
-    return visible(numbered.select(columns), samples).select(
-        "row", pl.col("code").cast(pl.String), pl.col("numeric_value").cast(pl.Float64).alias("raw"), "hours", "table_row"
+    return (
+        visible(numbered.select(columns), samples)
+        .select(
+            "row",
+            pl.col("code").cast(pl.String),
+            pl.col("numeric_value").cast(pl.Float64).alias("raw"),
+            "hours",
+            "table_row",
+        )
+        # Joins and groups come in any order; sums of floats depend on it, so it is fixed here. The value
+        # breaks ties, and the order of the events table has no say.
+        .sort(["row", "hours", "code", "raw", "table_row"], descending=[False, True, False, False, False])
     )
 
 
@@ -80,9 +94,12 @@ def windowed(values: pl.DataFrame, *, window_hours: float, categorical: list[str
     latest = pl.col("raw").sort_by("hours", "raw", descending=[True, False]).last()
     return (
         values.with_columns((pl.col("hours") / window_hours).floor().cast(pl.Int32).alias("window"))
-        .group_by("row", "code", "window")
+        .group_by("row", "code", "window", maintain_order=True)
         .agg(
-            pl.when(pl.col("code").first().is_in(categorical)).then(latest).otherwise(pl.col("raw").mean()).alias("raw"),
+            pl.when(pl.col("code").first().is_in(categorical))
+            .then(latest)
+            .otherwise(pl.col("raw").mean())
+            .alias("raw"),
             pl.col("table_row").sort_by("hours", "raw", descending=[True, False]).last(),
             pl.col("hours").mean().alias("hours"),
         )

@@ -62,7 +62,7 @@ class RiskModel(nn.Module, ABC):
         return images
 
     def embedded(self, batch: Batch) -> Batch:
-        """Return the batch with waveforms and pixels replaced by embeddings, so that they are encoded once."""
+        """Return the batch with waveforms and pixels replaced by embeddings, to encode them only once."""
         return replace(batch, ecg=self.embed_signals(batch.ecg), image=self.embed_images(batch.image))
 
 
@@ -80,4 +80,6 @@ def freeze_batch_norm(module: nn.Module) -> None:
 
 def scatter_rows(values: Tensor, rows: Tensor, n: int) -> Tensor:
     """Return ``[n, d]`` with ``values`` (``[k, d]``) at ``rows`` and zeros elsewhere."""
-    return torch.zeros(n, values.shape[1], dtype=values.dtype, device=values.device).index_copy(0, rows, values)
+    return torch.zeros(n, values.shape[1], dtype=values.dtype, device=values.device).index_copy(
+        0, rows, values
+    )

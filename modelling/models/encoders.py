@@ -88,12 +88,12 @@ class ImageResNet(nn.Module):
                 inputs = outputs
             stages.append(nn.Sequential(*parts))
         self.stages = len(stages)
-        for number, stage in enumerate(stages, start=1):
-            setattr(self, f"layer{number}", stage)
+        for number, module in enumerate(stages, start=1):
+            setattr(self, f"layer{number}", module)
         self.features = inputs
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
     def maps(self, images: Tensor) -> Tensor:
         """Map bytes or floats 0-255 ``[k, 1, size, size]`` to feature maps ``[k, features, h, w]``."""
@@ -148,7 +148,9 @@ class SignalResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv1d(leads, channels[0], kernel, padding=kernel // 2, bias=False), nn.BatchNorm1d(channels[0]), nn.ReLU()
+            nn.Conv1d(leads, channels[0], kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm1d(channels[0]),
+            nn.ReLU(),
         )
         sizes = [channels[0], *channels]
         self.blocks = nn.ModuleList(

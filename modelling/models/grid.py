@@ -32,7 +32,9 @@ class Grid(nn.Module):
         self.variable: Tensor
         self.normal: Tensor
         self.register_buffer("variable", variable, persistent=False)
-        self.register_buffer("normal", torch.tensor([v.normal for v in encoding.grid]).float(), persistent=False)
+        self.register_buffer(
+            "normal", torch.tensor([v.normal for v in encoding.grid]).float(), persistent=False
+        )
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Lay the tokens of a batch on the grid.

@@ -62,8 +62,12 @@ class MedFuse(RiskModel):
         image = encoding.settings.image
         self.grid = Grid(encoding)
         self.ehr = StackedLSTM(self.grid.channels, config.hidden, config.layers, config.dropout)
-        self.signal = SignalResNet(config.signal_channels, config.signal_strides, dropout=config.signal_dropout)
-        self.picture = ImageResNet(config.image_layers, config.image_width, image.mean, image.standard_deviation)
+        self.signal = SignalResNet(
+            config.signal_channels, config.signal_strides, dropout=config.signal_dropout
+        )
+        self.picture = ImageResNet(
+            config.image_layers, config.image_width, image.mean, image.standard_deviation
+        )
         self.project = nn.ModuleDict(
             {
                 Modality.ECG: nn.Linear(self.signal.features, config.hidden),
@@ -113,14 +117,16 @@ class MedFuse(RiskModel):
 
     def encoder_parameters(self, modality: Modality) -> list[nn.Parameter]:
         """Return encoder, projection and head of one modality."""
-        encoder: nn.Module = {Modality.EHR: self.ehr, Modality.ECG: self.signal, Modality.CXR: self.picture}[modality]
+        encoder: nn.Module = {Modality.EHR: self.ehr, Modality.ECG: self.signal, Modality.CXR: self.picture}[
+            modality
+        ]
         parts = [encoder, self.heads[modality]]
         if modality in self.project:
             parts.append(self.project[modality])
         return [parameter for part in parts for parameter in part.parameters()]
 
     def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the modality sequence ``[n, steps, hidden]``, left-aligned, and its lengths ``[n]``, at least 1."""
+        """Return the modality sequence ``[n, steps, hidden]``, left-aligned, and lengths ``[n]`` (>= 1)."""
         n = len(batch)
         position = batch.present.long().cumsum(1) - 1
         lengths = batch.present.sum(1).clamp(min=1)

@@ -1,7 +1,7 @@
 """The folder of a trained model, and how its digest guards it.
 
 ``weights.safetensors``  the weights and nothing else
-``config.json``          model, settings, encoding, task, catalogue version, temperature: all that a score depends on
+``config.json``          model, settings, encoding, task, catalogue, calibration: what a score depends on
 ``card.json``            digest, thresholds, what it was trained on, limits: what a person needs
 ``metrics.json``         metrics and the history of training
 ``curves.png``           the curves of training
@@ -67,7 +67,9 @@ def write_folder(
     """Write a model folder and return its digest; the card, which names it, is written last."""
     path.mkdir(parents=True, exist_ok=True)
     temporary = path / f".{WEIGHTS}.{os.getpid()}.tmp"
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, temporary)
+    save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, temporary
+    )
     content = temporary.read_bytes()
     text = json.dumps({"format": FORMAT, **config}, indent=1, sort_keys=True).encode()
     temporary.replace(path / WEIGHTS)
@@ -90,7 +92,9 @@ def read_folder(path: Path) -> ModelFolder:
     """
     missing = [name for name in (WEIGHTS, CONFIG, CARD) if not (path / name).is_file()]
     if missing:
-        pickled = [item.name for item in path.glob("*") if item.suffix in {".pt", ".pth", ".pkl", ".bin", ".ckpt"}]
+        pickled = [
+            item.name for item in path.glob("*") if item.suffix in {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
+        ]
         hint = f"; {', '.join(sorted(pickled))} is not safetensors and is never loaded" if pickled else ""
         raise CheckpointFormatError(f"model folder {path.name!r} lacks {', '.join(missing)}{hint}")
     content, text = (path / WEIGHTS).read_bytes(), (path / CONFIG).read_bytes()

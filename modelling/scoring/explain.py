@@ -22,7 +22,9 @@ def embedded(model: ScoringModel, batch: Batch) -> Batch:
         function = getattr(model.network, embed)
         if not len(items):
             return torch.as_tensor(function(items))
-        return torch.cat([function(items[start : start + EMBED_CHUNK]) for start in range(0, len(items), EMBED_CHUNK)])
+        return torch.cat(
+            [function(items[start : start + EMBED_CHUNK]) for start in range(0, len(items), EMBED_CHUNK)]
+        )
 
     return replace(
         batch, ecg=in_parts(batch.ecg, "embed_signals"), image=in_parts(batch.image, "embed_images")
@@ -50,7 +52,7 @@ def modality_contributions(
 def feature_contributions(
     model: ScoringModel, batch: Batch, probability: NDArray[np.float64], *, token_budget: int
 ) -> list[list[tuple[float, int]]]:
-    """Return, for each sample, ``(p - p(without the feature), position of its latest token)`` of each feature.
+    """Return ``(p - p(without the feature), position of its latest token)`` of each sample's features.
 
     All values of one feature are left out together: with one of many heart rates gone, nothing would move.
     """

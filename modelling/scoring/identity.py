@@ -8,7 +8,9 @@ from uuid import UUID, uuid5
 NAMESPACE = UUID("6f1f9f0e-7d5b-5d0e-9a7e-2f4f0c6c5b11")
 
 
-def score_key(*, site: str, task: str, model_digest: str, encounter_id: str, prediction_time: datetime) -> str:
+def score_key(
+    *, site: str, task: str, model_digest: str, encounter_id: str, prediction_time: datetime
+) -> str:
     """Return ``uuid5(NAMESPACE, "site|task|model digest|encounter|prediction time")``.
 
     The prediction time enters as UTC, so that a change of the site's zone does not rename scores.
@@ -22,7 +24,7 @@ def score_key(*, site: str, task: str, model_digest: str, encounter_id: str, pre
     --------
     >>> moment = datetime(2026, 11, 24, 5, tzinfo=UTC)
     >>> score_key(site="ward", task="t", model_digest="d", encounter_id="e", prediction_time=moment)
-    'd07ded36-c2d2-5b71-97a0-02dc6feca4bf'
+    'c6f581ad-931d-5edd-8cf1-2aa14cdede80'
     """
     if prediction_time.tzinfo is None:
         raise ValueError("a prediction time needs a zone")

@@ -70,7 +70,7 @@ def scoring_model(folder: ModelFolder, *, device: str = "auto") -> ScoringModel:
         calibration = Calibration(**config["calibration"])
     except (KeyError, TypeError, RuntimeError, ModellingError) as error:
         raise CheckpointFormatError(
-            f"weights and configuration in {folder.path.name!r} do not fit each other ({type(error).__name__})"
+            f"weights and configuration in {folder.path.name!r} do not fit ({type(error).__name__})"
         ) from None
     name = choose_device(device)
     dtype = torch.float64 if name == "cpu" else torch.float32
@@ -113,7 +113,7 @@ def load_model(folder: Path, *, device: str = "auto", catalogue_digest: str) -> 
     trained = str(read.config.get("catalogue_digest"))
     if trained != catalogue_digest:
         raise CatalogueMismatchError(
-            f"model {folder.name!r} was trained with catalogue {trained[:12]}, this is {catalogue_digest[:12]}; "
-            "train it again or install the catalogue version it names"
+            f"model {folder.name!r} was trained with catalogue {trained[:12]}, "
+            f"this is {catalogue_digest[:12]}; train it again or install the catalogue version it names"
         )
     return scoring_model(read, device=device)

@@ -38,7 +38,9 @@ class _Sources:
 
 def _items(batch: Batch, row: int, modality: Modality, *, all_items: bool) -> list[int]:
     offsets, positions = (
-        (batch.ecg_offsets, batch.ecg_row) if modality is Modality.ECG else (batch.image_offsets, batch.image_row)
+        (batch.ecg_offsets, batch.ecg_row)
+        if modality is Modality.ECG
+        else (batch.image_offsets, batch.image_row)
     )
     items = positions[int(offsets[row]) : int(offsets[row + 1])].tolist()
     items.reverse()  # latest first
@@ -52,11 +54,15 @@ def _fields(
     encoded = embedded(model, batch.to(model.device, model.dtype))
     p = probabilities(model, encoded)
     changes = modality_contributions(model, encoded, p)
-    features = feature_contributions(model, encoded, p, token_budget=token_budget) if explain else [[]] * len(batch)
+    features = (
+        feature_contributions(model, encoded, p, token_budget=token_budget) if explain else [[]] * len(batch)
+    )
     result = []
     for row in range(len(batch)):
         present = [
-            m for column, m in enumerate(MODALITIES) if m in model.modalities and bool(batch.present[row, column])
+            m
+            for column, m in enumerate(MODALITIES)
+            if m in model.modalities and bool(batch.present[row, column])
         ]
         ranked = sorted(features[row], key=lambda item: (-abs(round(item[0], DIGITS)), item[1]))[:TOP_EVENTS]
         top = [
@@ -68,8 +74,16 @@ def _fields(
             for weight, token in ranked
         ]
         every = model.network.uses_all_items
-        basis = [sources.recordings[item] for item in _items(batch, row, Modality.ECG, all_items=every) if Modality.ECG in present]
-        basis += [sources.images[item] for item in _items(batch, row, Modality.CXR, all_items=every) if Modality.CXR in present]
+        basis = [
+            sources.recordings[item]
+            for item in _items(batch, row, Modality.ECG, all_items=every)
+            if Modality.ECG in present
+        ]
+        basis += [
+            sources.images[item]
+            for item in _items(batch, row, Modality.CXR, all_items=every)
+            if Modality.CXR in present
+        ]
         basis += [item["source_ref"] for item in top]
         result.append(
             {
@@ -77,7 +91,10 @@ def _fields(
                 "modalities_present": [str(m) for m in present],
                 "modalities_missing": [str(m) for m in model.modalities if m not in present],
                 "contributions": [
-                    {"modality": str(m), "change": round(float(changes[row, MODALITIES.index(m)]), DIGITS) + 0.0}
+                    {
+                        "modality": str(m),
+                        "change": round(float(changes[row, MODALITIES.index(m)]), DIGITS) + 0.0,
+                    }
                     for m in present
                 ],
                 "top_events": top,
@@ -88,7 +105,12 @@ def _fields(
 
 
 def _scored(
-    model: ScoringModel, dataset: Dataset, rows: np.ndarray[Any, Any], sources: _Sources, token_budget: int, explain: bool
+    model: ScoringModel,
+    dataset: Dataset,
+    rows: np.ndarray[Any, Any],
+    sources: _Sources,
+    token_budget: int,
+    explain: bool,
 ) -> list[dict[str, Any] | str]:
     """Return the fields, or the reason for failing, of each of these samples.
 
@@ -168,13 +190,15 @@ def score_samples(
     for row, _, error in dataset.failures:
         outcome[row] = (Reason.SKIP_SCORING_FAILED, error)
     known = ordered["encounter_id"].is_in(encounters["encounter_id"].implode()).to_numpy()
-    for row in np.flatnonzero(~known):
-        outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, "EncounterUnknown")
+    for position in np.flatnonzero(~known):
+        outcome[int(position)] = (Reason.SKIP_SCORING_FAILED, "EncounterUnknown")
     rows = np.array([row for row in range(ordered.height) if row not in outcome], dtype=np.int64)
     done = 0
     for positions in plan_batches(dataset.token_counts[rows], token_budget=token_budget, max_samples=64):
         part = rows[positions]
-        for row, fields in zip(part, _scored(model, dataset, part, sources, token_budget, explain), strict=True):
+        for row, fields in zip(
+            part, _scored(model, dataset, part, sources, token_budget, explain), strict=True
+        ):
             if isinstance(fields, str):
                 outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, fields)
             elif fields["probability"] is None:

@@ -34,7 +34,11 @@ def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
     shift = (draw[:, 3:] * 2 - 1) * 0.3  # normalised coordinates span 2
     cosine, sine = scale * angle.cos(), scale * angle.sin()
     theta = torch.stack(
-        [torch.stack([cosine * flip, -sine, shift[:, 0]], 1), torch.stack([sine * flip, cosine, shift[:, 1]], 1)], 1
+        [
+            torch.stack([cosine * flip, -sine, shift[:, 0]], 1),
+            torch.stack([sine * flip, cosine, shift[:, 1]], 1),
+        ],
+        1,
     ).to(images.device)
     grid = affine_grid(theta, list(images.shape), align_corners=False)
     return grid_sample(images.float(), grid, align_corners=False)

@@ -49,7 +49,9 @@ def fit_calibration(logits: NDArray[np.float64], labels: NDArray[np.float64]) ->
         # A weak pull towards temperature 1 keeps separable small splits finite.
         return float(np.mean(np.logaddexp(0.0, z) - y * z) + 1e-3 * parameters[0] ** 2)
 
-    found = minimize(loss, np.zeros(2 if with_shift else 1), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10})
+    found = minimize(
+        loss, np.zeros(2 if with_shift else 1), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10}
+    )
     return Calibration(
         temperature=float(np.exp(np.clip(found.x[0], -4, 4))), shift=float(found.x[1]) if with_shift else 0.0
     )
@@ -64,7 +66,11 @@ def risk_thresholds(probability: NDArray[np.float64]) -> list[dict[str, Any]]:
     moderate, high = (round(float(np.quantile(probability, share)), 4) for share in (0.7, 0.9))
     if high <= moderate:
         high = min(1.0, moderate + 1e-4)
-    return [{"level": "low", "from": 0.0}, {"level": "moderate", "from": moderate}, {"level": "high", "from": high}]
+    return [
+        {"level": "low", "from": 0.0},
+        {"level": "moderate", "from": moderate},
+        {"level": "high", "from": high},
+    ]
 
 
 def risk_level(probability: float, thresholds: list[dict[str, Any]]) -> str | None:

@@ -1,4 +1,4 @@
-"""Where training stands, in one safetensors file that is replaced in one step: a kill loses one epoch at most."""
+"""Where training stands: one safetensors file, replaced in one step; a kill loses an epoch at most."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def save_progress(
     optimiser: torch.optim.Optimizer,
 ) -> None:
     """Write position, current weights, best weights and optimiser state."""
-    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     tensors |= {f"best.{name}": tensor.detach().cpu().contiguous() for name, tensor in best.items()}
     tensors |= _optimiser_tensors(optimiser)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,9 @@ def read_progress(path: Path, fingerprint: str) -> tuple[Progress, dict[str, dic
                 name, _, rest = key.partition(".")
                 parts[name][key if name == "optimiser" else rest] = file.get_tensor(key)
     except Exception as error:
-        raise CheckpointFormatError(f"{path.name} is not a checkpoint ({type(error).__name__}); delete it") from None
+        raise CheckpointFormatError(
+            f"{path.name} is not a checkpoint ({type(error).__name__}); delete it"
+        ) from None
     return progress, parts
 
 

@@ -99,7 +99,9 @@ def _epoch(
     rows = stage.rows(generator)
     batches = [
         rows[part]
-        for part in shuffled_batches(dataset.token_counts[rows], batch_size=config.batch_size, generator=generator)
+        for part in shuffled_batches(
+            dataset.token_counts[rows], batch_size=config.batch_size, generator=generator
+        )
     ]
     total, terms = 0.0, 0.0
     mixed = config.precision == "bfloat16" and device.startswith("cuda")
@@ -113,7 +115,7 @@ def _epoch(
             with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
                 loss, count = stage.loss(batch, noise)
             if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             sums += torch.stack([loss.detach(), count.detach()]).double().cpu()
         sums = workers.sum(sums)
         workers.sum_gradients(stage.parameters)
@@ -171,7 +173,9 @@ def run_stages(
         best = saved["best"]
     while progress.stage < len(stages):
         stage = stages[progress.stage]
-        optimiser = torch.optim.AdamW(stage.parameters, lr=stage.learning_rate, weight_decay=config.weight_decay)
+        optimiser = torch.optim.AdamW(
+            stage.parameters, lr=stage.learning_rate, weight_decay=config.weight_decay
+        )
         if saved:
             restore_optimiser(optimiser, saved["optimiser"])
             saved = None
@@ -183,7 +187,12 @@ def run_stages(
             )  # fmt: skip
             score = stage.score()
             progress.history.append(
-                {"stage": stage.name, "epoch": progress.epoch, "loss": round(loss, 6), "score": round(score, 6)}
+                {
+                    "stage": stage.name,
+                    "epoch": progress.epoch,
+                    "loss": round(loss, 6),
+                    "score": round(score, 6),
+                }
             )
             if score > progress.best_score:
                 progress.best_score, progress.best_epoch, best = score, progress.epoch, _tensors(model)

@@ -26,7 +26,9 @@ def predict(
     result: NDArray[np.float64] | None = None
     batch: Batch
     for batch in dataset.batches(token_budget=token_budget, max_samples=max_samples):
-        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bfloat16" and device.startswith("cuda")):
+        with torch.autocast(
+            "cuda", torch.bfloat16, enabled=precision == "bfloat16" and device.startswith("cuda")
+        ):
             logits = model(batch.to(device)).double().cpu().numpy()
         if result is None:
             result = np.full((len(dataset), logits.shape[1]), np.nan)

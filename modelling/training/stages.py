@@ -63,7 +63,9 @@ def _augmented(batch: Batch, config: TrainingConfig, generator: torch.Generator)
 
 
 @torch.inference_mode()
-def _encoder_score(model: RiskModel, dataset: Dataset, modality: Modality, config: TrainingConfig, device: str) -> float:
+def _encoder_score(
+    model: RiskModel, dataset: Dataset, modality: Modality, config: TrainingConfig, device: str
+) -> float:
     model.eval()
     labels, logits = [], []
     for batch in dataset.batches(token_budget=config.token_budget, max_samples=128):
@@ -105,7 +107,11 @@ def _train_mode(model: nn.Module, *, freeze: bool) -> None:
 
 
 def fusion_stage(
-    model: RiskModel, material: Material, config: TrainingConfig, device: str, forward: Callable[[Batch], Tensor]
+    model: RiskModel,
+    material: Material,
+    config: TrainingConfig,
+    device: str,
+    forward: Callable[[Batch], Tensor],
 ) -> Stage:
     """Train the whole model on every sample, or on a drawn share of those with EHR only (MedFuse OPTIMAL)."""
     present = material.train.all.present.numpy()
@@ -124,7 +130,11 @@ def fusion_stage(
 
     def score() -> float:
         logits = predict(
-            model, material.tuning, device=device, token_budget=config.token_budget, precision=config.precision
+            model,
+            material.tuning,
+            device=device,
+            token_budget=config.token_budget,
+            precision=config.precision,
         )
         return ranking_score(material.tuning.all.label.double().numpy(), logits[:, 0])
 
@@ -141,12 +151,19 @@ def fusion_stage(
 
 
 def plan_stages(
-    model: RiskModel, material: Material, config: TrainingConfig, device: str, forward: Callable[[Batch], Tensor]
+    model: RiskModel,
+    material: Material,
+    config: TrainingConfig,
+    device: str,
+    forward: Callable[[Batch], Tensor],
 ) -> list[Stage]:
     """Return the stages of a model; an encoder whose modality no training sample has is left as it is."""
     stages = []
     if config.pretrain_epochs:
-        for modality in model.pretrained:
-            if bool(material.train.all.present[:, MODALITIES.index(modality)].any()):
-                stages.append(encoder_stage(model, material, modality, config, device))
+        there = material.train.all.present.any(0).tolist()
+        stages = [
+            encoder_stage(model, material, modality, config, device)
+            for modality in model.pretrained
+            if there[MODALITIES.index(modality)]
+        ]
     return [*stages, fusion_stage(model, material, config, device, forward)]

@@ -73,7 +73,9 @@ def split_metrics(labels: np.ndarray[Any, Any], probability: np.ndarray[Any, Any
     }
 
 
-def _fingerprint(config: TrainingConfig, model: str, seed: int, encoding: Encoding, parts: list[pl.DataFrame]) -> str:
+def _fingerprint(
+    config: TrainingConfig, model: str, seed: int, encoding: Encoding, parts: list[pl.DataFrame]
+) -> str:
     digest = sha256(json.dumps([config.to_dict(), model, seed, encoding.to_dict()], sort_keys=True).encode())
     for frame in parts:
         digest.update(frame.select("encounter_id", "prediction_time", "boolean_value").write_csv().encode())
@@ -167,15 +169,23 @@ def train(
     datasets: dict[str, Dataset] = {}
     for done, (name, frame) in enumerate(parts.items(), start=1):
         watch("encode", done, 4)
-        datasets[name] = prepare(samples=frame, **tables, images=images, run_folder=run_folder, encoding=encoding)
+        datasets[name] = prepare(
+            samples=frame, **tables, images=images, run_folder=run_folder, encoding=encoding
+        )
     watch("encode", 4, 4)
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or threads)
     torch.manual_seed(seed_of(seed, "weights"))
     complete = model_config(model, settings.model)
     network = build_model(model, encoding, complete)
     if initial_weights:
         own = network.state_dict()
-        fitting = {name: tensor for name, tensor in initial_weights.items() if name in own and own[name].shape == tensor.shape}
+        fitting = {
+            name: tensor
+            for name, tensor in initial_weights.items()
+            if name in own and own[name].shape == tensor.shape
+        }
         network.load_state_dict({**own, **fitting})
     network.to(device)
     material = Material(train=datasets[TRAIN], tuning=datasets[TUNING])
@@ -191,6 +201,7 @@ def train(
         name: predict(network, dataset, device=device, token_budget=settings.token_budget)[:, 0]
         for name, dataset in datasets.items()
     }
+    torch.set_num_threads(threads)
     labels = {name: dataset.all.label.double().numpy() for name, dataset in datasets.items()}
     calibration: Calibration = fit_calibration(logits[TUNING], labels[TUNING])
     probability = {name: calibration.probability(values) for name, values in logits.items()}

@@ -43,7 +43,8 @@ def catalogue() -> SmallCatalogue:
         orient="row",
     )
     levels = pl.DataFrame(
-        [("rhythm", float(n), f"level {n}") for n in (1, 2, 3)] + [("gcs-eye", float(n), str(n)) for n in (1, 2, 3, 4)],
+        [("rhythm", float(n), f"level {n}") for n in (1, 2, 3)]
+        + [("gcs-eye", float(n), str(n)) for n in (1, 2, 3, 4)],
         schema={"feature": pl.String, "level": pl.Float64, "name": pl.String},
         orient="row",
     )
@@ -78,9 +79,16 @@ def _save(array: np.ndarray, folder: Path, name: str) -> tuple[str, str]:
 
 
 def ward(
-    folder: Path, *, n: int = 40, seed: int = 0, values: int = 6, ecg_share: float = 0.6, image_share: float = 0.6,
-    ehr_share: float = 1.0, pixels: int = 96,
-) -> Ward:  # fmt: skip
+    folder: Path,
+    *,
+    n: int = 40,
+    seed: int = 0,
+    values: int = 6,
+    ecg_share: float = 0.6,
+    image_share: float = 0.6,
+    ehr_share: float = 1.0,
+    pixels: int = 96,
+) -> Ward:
     rng = np.random.default_rng(seed)
     risk = rng.normal(size=n)
     labels = risk + 0.4 * rng.normal(size=n) > 0.5
@@ -119,14 +127,26 @@ def ward(
                     if kind != "continuous":
                         value = float(np.clip(round(value), 1, 3 if code == "rhythm" else 4))
                     events.append(
-                        (subject, time, code, value, None, time, encounter, f"Observation/{index}-{code}-{number}", False)
+                        (
+                            subject,
+                            time,
+                            code,
+                            value,
+                            None,
+                            time,
+                            encounter,
+                            f"Observation/{index}-{code}-{number}",
+                            False,
+                        )
                     )
         if rng.random() < ecg_share:
             for number in range(rng.integers(1, 3)):
                 t = np.arange(5000) / 500.0
                 rate = 1.1 + 0.25 * risk[index]
                 beat = np.sin(2 * np.pi * rate * t) ** 15
-                array = np.stack([beat * (0.5 + 0.1 * lead) for lead in range(12)]) + 0.05 * rng.normal(size=(12, 5000))
+                array = np.stack([beat * (0.5 + 0.1 * lead) for lead in range(12)]) + 0.05 * rng.normal(
+                    size=(12, 5000)
+                )
                 path, digest = _save(array.astype(np.float32), folder, f"ecg-{index}-{number}")
                 time = prediction - timedelta(hours=float(rng.uniform(1, 40)))
                 recordings.append(
@@ -149,7 +169,9 @@ def ward(
                     }
                 )
         if rng.random() < image_share:
-            picture = np.clip(110 + 40 * risk[index] + 25 * rng.normal(size=(pixels, pixels + 16)), 0, 255).astype(np.uint8)
+            picture = np.clip(
+                110 + 40 * risk[index] + 25 * rng.normal(size=(pixels, pixels + 16)), 0, 255
+            ).astype(np.uint8)
             path, digest = _save(picture, folder, f"cxr-{index}")
             time = prediction - timedelta(hours=float(rng.uniform(1, 40)))
             images.append(
