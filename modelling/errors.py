@@ -45,3 +45,19 @@ class CheckpointDigestError(CheckpointError):
 
 class CatalogueMismatchError(CheckpointError):
     """The model was trained with another version of the feature catalogue."""
+
+
+class CatalogueError(ModellingError):
+    """The feature catalogue contradicts itself or lacks something it refers to."""
+
+
+class MappingError(ModellingError):
+    """The mapper's own account does not add up: a defect, never a property of the data."""
+
+
+class SourceTableError(ModellingError):
+    """A source file is missing, corrupt or lacks a column; the message says which and what to do."""
+
+
+class CohortError(ModellingError):
+    """A cohort or task cannot be built with the tables it was given."""

@@ -1,0 +1,1 @@
+"""Who is asked about, when, and what was known then: cohorts, tasks, splits and visibility."""

@@ -1,0 +1,137 @@
+"""The one mapper: FHIR, MIMIC-IV and PhysioNet observations all pass through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from modelling.catalogue import Catalogue
+from modelling.errors import MappingError
+from modelling.mapping.coding import attach_feature
+from modelling.mapping.derived import derive_gcs_total
+from modelling.mapping.merging import merge_repeats, sum_outlets, superseded
+from modelling.mapping.values import read_values
+from validation.contracts import empty
+from validation.reasons import Reason
+
+STAGE = "map"
+_ORDER = ("subject_id", "time", "code", "numeric_value", "source_ref")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapping:
+    """What became of a table of observations.
+
+    Attributes
+    ----------
+    events
+        Rows of the ``Events`` contract, sorted by subject, time and feature.
+    quarantine
+        Rows of the ``Quarantine`` contract; ``whole`` is false, since a row is not a resource.
+    unmapped
+        ``coding`` (``system|code``) and ``n``, most frequent first: what the catalogue does not use.
+    counts
+        Rows by fate: ``observations``, ``events`` (not derived), ``derived``, ``unmapped``, ``merged``,
+        ``quarantined``.
+    """
+
+    events: pl.DataFrame
+    quarantine: pl.DataFrame
+    unmapped: pl.DataFrame
+    counts: dict[str, int]
+
+
+def map_observations(
+    observations: pl.DataFrame, catalogue: Catalogue, *, as_of: datetime | None = None
+) -> Mapping:
+    """Map observations to events of catalogue features in canonical units.
+
+    Every row ends as an event, as unmapped, as a merged repeat, or in quarantine, and the account of these is
+    checked. A null ``available_time`` is taken as the clinical time: the source does not say when it knew.
+    Plausible ranges are not applied here but by :func:`validation.rules.judge_events`.
+
+    Parameters
+    ----------
+    observations
+        Rows of the ``Observations`` contract.
+    as_of
+        The moment up to which corrections are applied (a night passes its prediction time). When None, a
+        correction replaces only values that were not known before it.
+
+    Raises
+    ------
+    MappingError
+        If the account does not add up.
+    """
+    rows = observations.with_row_index("row").with_columns(pl.col("available_time").fill_null(pl.col("time")))
+    rows = attach_feature(rows, catalogue)
+    unknown = rows.filter(pl.col("feature").is_null())
+    unmapped = unknown.group_by("coding").len("n").sort("n", "coding", descending=[True, False])
+    known = read_values(rows.filter(pl.col("feature").is_not_null()), catalogue)
+    known = known.with_columns(superseded(known, as_of)).with_columns(
+        pl.when(pl.col("reason").is_null() & pl.col("superseded"))
+        .then(pl.lit(str(Reason.RESOURCE_SUPERSEDED)))
+        .otherwise("reason")
+        .alias("reason")
+    )
+    refused = known.filter(pl.col("reason").is_not_null())
+    combine = catalogue.features.select("feature", "combine")
+    good = known.filter(pl.col("reason").is_null()).join(
+        combine, on="feature", how="left", maintain_order="left"
+    )
+    charted = _events(sum_outlets(merge_repeats(good)))
+    totals = derive_gcs_total(charted)
+    counts = {
+        "observations": observations.height,
+        "events": charted.height,
+        "derived": totals.height,
+        "unmapped": unknown.height,
+        "merged": good.height - charted.height,
+        "quarantined": refused.height,
+    }
+    _check_account(counts)
+    return Mapping(
+        events=pl.concat([charted, totals]).sort(_ORDER),
+        quarantine=_quarantine(refused),
+        unmapped=unmapped,
+        counts=counts,
+    )
+
+
+def _events(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(
+        "subject_id",
+        "time",
+        pl.col("feature").alias("code"),
+        "numeric_value",
+        pl.col("text").alias("text_value"),
+        "available_time",
+        "encounter_id",
+        "source_ref",
+        pl.lit(False).alias("derived"),
+    ).cast(empty("events").schema)
+
+
+def _quarantine(refused: pl.DataFrame) -> pl.DataFrame:
+    unit = pl.coalesce("unit_code", "unit_text").str.slice(0, 20)
+    return refused.select(
+        pl.lit(STAGE).alias("stage"),
+        "reason",
+        "source_file",
+        "source_line",
+        "source_ref",
+        "component",
+        "feature",
+        pl.when(pl.col("reason") == str(Reason.UNIT_UNKNOWN))
+        .then(pl.format("unit {}", unit))
+        .alias("detail"),
+        pl.lit(False).alias("whole"),
+    ).cast(empty("quarantine").schema)
+
+
+def _check_account(counts: dict[str, int]) -> None:
+    ends = counts["events"] + counts["unmapped"] + counts["merged"] + counts["quarantined"]
+    if counts["observations"] != ends or min(counts.values()) < 0:
+        raise MappingError(f"rows were lost or made in mapping: {counts}")
