@@ -84,6 +84,7 @@ class Reason(StrEnum):
     IMAGE_TINY = "image.tiny"
     IMAGE_INVERTED = "image.inverted"
     IMAGE_BORDER = "image.border"
+    IMAGE_TURNED = "image.turned"
     IMAGE_DUPLICATE = "image.duplicate"
     IMAGE_NOT_FOUND = "image.not_found"
 
@@ -159,6 +160,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.IMAGE_TINY: "The image has too few pixels.",
     Reason.IMAGE_INVERTED: "The image looks inverted against its photometric interpretation.",
     Reason.IMAGE_BORDER: "Burned-in or empty borders fill too much of the image.",
+    Reason.IMAGE_TURNED: "The image looks turned on its side or upside down.",
     Reason.IMAGE_DUPLICATE: "The same pixels arrived earlier for this patient.",
     Reason.IMAGE_NOT_FOUND: "The study or instance is not in the archive.",
     Reason.SKIP_TOO_YOUNG: "The patient is younger than the model's lowest age.",

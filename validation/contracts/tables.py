@@ -200,7 +200,9 @@ class Scores(dy.Schema):
     modalities_present = dy.List(dy.String(nullable=False), nullable=False)
     modalities_missing = dy.List(dy.String(nullable=False), nullable=False)
     contributions = dy.List(
-        dy.Struct({"modality": dy.String(nullable=False), "change": dy.Float64(nullable=False)}, nullable=False),
+        dy.Struct(
+            {"modality": dy.String(nullable=False), "change": dy.Float64(nullable=False)}, nullable=False
+        ),
         nullable=False,
     )
     top_events = dy.List(
