@@ -113,7 +113,9 @@ def _row_reasons(
         pl.col("high").cast(pl.Float32).fill_null(float("inf")).alias(_HIGH),
     )
     value = pl.col("numeric_value")
-    frame = events.lazy().join(known.lazy(), on="code", how="left", maintain_order="left")
+    # Eager on purpose: polars 2.1's default engine gives up the order of a lazy join when only a when/then of
+    # literals is selected from it, and the reasons would land on other rows.
+    frame = events.join(known, on="code", how="left", maintain_order="left")
     decision = (
         pl.when(pl.col(_LOW).is_null())
         .then(pl.lit(str(Reason.CODE_UNKNOWN)))
@@ -130,13 +132,13 @@ def _row_reasons(
             (pl.col("start") - rules.outside_stay).alias("__start"),
             (pl.col("end") + rules.outside_stay).alias("__end"),
         )
-        frame = frame.join(stays.lazy(), on="encounter_id", how="left", maintain_order="left")
+        frame = frame.join(stays, on="encounter_id", how="left", maintain_order="left")
         outside = (pl.col("time") < pl.col("__start")) | (pl.col("time") > pl.col("__end"))
         decision = decision.when(outside.fill_null(False)).then(pl.lit(str(Reason.TIME_OUTSIDE_ENCOUNTER)))
     decision = decision.when((value < pl.col(_LOW)) | (value > pl.col(_HIGH))).then(
         pl.lit(str(Reason.VALUE_OUT_OF_RANGE))
     )
-    return frame.select(decision.otherwise(None).alias(_REASON)).collect()[_REASON]
+    return frame.select(decision.otherwise(None).alias(_REASON))[_REASON]
 
 
 def _mark(reason: pl.Series, refused: pl.Series, code: Reason) -> pl.Series:
