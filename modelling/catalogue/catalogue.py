@@ -105,12 +105,12 @@ class Catalogue:
         ``requires_unit``, ``comparators`` (those with which a bound may stand for the value), ``combine``
         (distinct or sum), ``sets``.
     codes
-        One row a coding: ``coding`` (``system|code``), ``feature``, ``system`` (alias), ``code``, ``expected``
-        (label in the source's dictionary), ``fluid``, ``unit`` (used where the source declares none),
-        ``unit_source``, ``priority`` (1 first), ``factor`` and ``offset`` of that unit.
+        One row a coding: ``coding`` (``system|code``), ``feature``, ``system`` (alias), ``code``,
+        ``expected`` (label in the source's dictionary), ``fluid``, ``unit`` (used where the source declares
+        none), ``unit_source``, ``priority`` (1 first), ``factor`` and ``offset`` of that unit.
     conversions
-        ``feature``, ``unit_system`` (UCUM's URL, or null for text), ``unit_code``, ``factor``, ``offset``; the
-        canonical value is ``value * factor + offset``.
+        ``feature``, ``unit_system`` (UCUM's URL, or null for text), ``unit_code``, ``factor``, ``offset``;
+        the canonical value is ``value * factor + offset``.
     levels
         ``feature``, ``level`` (number), ``name``, ``at_most`` (upper bound in the canonical unit of the
         measured quantity, where levels are ranges), ``synonyms`` (list of folded texts).

@@ -1,0 +1,142 @@
+"""A folder of mapped tables for training: one shard after another, resumable, with its account.
+
+::
+
+    source.json                    what was mapped, with which catalogue and how many shards
+    encounters.parquet outcomes.parquet diagnoses.parquet
+    events/0003.parquet quarantine/0003.parquet     the shard's tables, judged by validation.rules
+    shards/0003.json               counts of the shard; written last, so that its presence means done
+    unmapped.csv                   codes outside the catalogue, most frequent first
+    summary.json                   counts of all shards
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from modelling.catalogue import Catalogue
+from modelling.errors import SourceTableError
+from modelling.mapping.mapping import map_observations
+from validation.contracts import write_json, write_table
+from validation.rules import judge_events
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, steps done and steps in all."""
+
+DIAGNOSES = {
+    "subject_id": pl.Int64,
+    "encounter_id": pl.String,
+    "icd_version": pl.Int8,
+    "icd_code": pl.String,
+    "position": pl.Int32,
+}
+"""Discharge diagnoses: labels only, since they are coded after discharge. ``position`` 1 is primary."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def shard_of(subject: pl.Expr, n_shards: int) -> pl.Expr:
+    """Return the shard of a subject: its identifier, as unsigned, modulo the number of shards."""
+    return subject.cast(pl.Int64).reinterpret(signed=False) % n_shards
+
+
+class TableFolder:
+    """Writes the tables of one source, shard by shard.
+
+    Parameters
+    ----------
+    root
+        Output folder.
+    catalogue
+        The catalogue to map with.
+    source
+        What is mapped, JSON-ready; a folder begun for another source is refused.
+    n_shards
+        Number of shards.
+
+    Raises
+    ------
+    SourceTableError
+        If the folder holds shards of another source, catalogue or shard number.
+    """
+
+    def __init__(self, root: Path, *, catalogue: Catalogue, source: dict[str, Any], n_shards: int) -> None:
+        self.root = root
+        self.catalogue = catalogue
+        self.n_shards = n_shards
+        begun = {"source": source, "catalogue": catalogue.digest, "shards": n_shards}
+        path = root / "source.json"
+        if path.is_file() and json.loads(path.read_text("utf-8")) != begun:
+            raise SourceTableError(
+                f"{root} holds tables of another source, catalogue or number of shards; "
+                "give an empty folder, or remove this one"
+            )
+        write_json(begun, path)
+
+    def missing(self) -> list[int]:
+        """Return the shards that are still to be written."""
+        return [shard for shard in range(self.n_shards) if not self._account(shard).is_file()]
+
+    def write_shard(self, shard: int, observations: pl.DataFrame, **facts: int) -> dict[str, int]:
+        """Map and judge one shard's observations and write its tables; return its counts."""
+        mapping = map_observations(observations, self.catalogue)
+        judged = judge_events(mapping.events, self.catalogue.limits())
+        quarantine = pl.concat([mapping.quarantine, judged.quarantine], how="diagonal_relaxed")
+        name = f"{shard:04d}"
+        write_table(judged.accepted, "events", self.root / "events" / f"{name}.parquet", shard=shard)
+        write_table(quarantine, "quarantine", self.root / "quarantine" / f"{name}.parquet", shard=shard)
+        reasons = quarantine.group_by("reason").len().sort("reason")
+        counts = {
+            **facts,
+            **mapping.counts,
+            "refused_by_rules": judged.quarantine.height,
+            "events_kept": judged.accepted.height,
+        }
+        write_json(
+            {
+                "counts": counts,
+                "reasons": dict(reasons.iter_rows()),
+                "unmapped": dict(mapping.unmapped.iter_rows()),
+            },
+            self._account(shard),
+        )
+        return counts
+
+    def write_stays(self, encounters: pl.DataFrame, outcomes: pl.DataFrame, diagnoses: pl.DataFrame) -> None:
+        """Write the tables that are not sharded."""
+        write_table(encounters, "encounters", self.root / "encounters.parquet")
+        write_table(outcomes, "outcomes", self.root / "outcomes.parquet")
+        diagnoses.select(pl.col(name).cast(dtype) for name, dtype in DIAGNOSES.items()).write_parquet(
+            self.root / "diagnoses.parquet"
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Add up the shards' accounts; write ``summary.json`` and ``unmapped.csv`` and return the summary."""
+        totals: dict[str, dict[str, int]] = {"counts": {}, "reasons": {}, "unmapped": {}}
+        for shard in range(self.n_shards):
+            account = json.loads(self._account(shard).read_text("utf-8"))
+            for part, total in totals.items():
+                for key, n in account[part].items():
+                    total[key] = total.get(key, 0) + int(n)
+        unmapped = sorted(totals.pop("unmapped").items(), key=lambda item: (-item[1], item[0]))
+        pl.DataFrame(unmapped, schema={"coding": pl.String, "n": pl.Int64}, orient="row").write_csv(
+            self.root / "unmapped.csv"
+        )
+        summary = {**totals, "unmapped_codes": len(unmapped), "shards": self.n_shards}
+        write_json(summary, self.root / "summary.json")
+        return summary
+
+    def _account(self, shard: int) -> Path:
+        return self.root / "shards" / f"{shard:04d}.json"
+
+
+def read_events(root: Path) -> pl.LazyFrame:
+    """Return a folder's events of all shards, lazily."""
+    return pl.scan_parquet(root / "events" / "*.parquet")
