@@ -22,14 +22,16 @@ SOFT = 0.3
 
 SEQUENCES = {
     "GRU": SequenceSettings(),
-    "grid transformer": SequenceSettings(body="transformer", hidden=96, layers=2, learning_rate=7e-4),
+    "grid transformer": SequenceSettings(
+        body="transformer", hidden=96, layers=2, learning_rate=7e-4, pretrain_epochs=25
+    ),
 }
 
 
 class InputCache:
     """Inputs of a cohort, computed when first asked for; no label is read, no statistic of other rows."""
 
-    def __init__(self, *, wards: bool = True) -> None:
+    def __init__(self, *, wards: bool = False) -> None:
         self.wards = wards
         self._held: dict[str, Inputs] = {}
 
