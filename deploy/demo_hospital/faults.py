@@ -73,7 +73,12 @@ def _crossed_pressure(resource: Resource) -> Resource:
         high | {"valueQuantity": high["valueQuantity"] | {"value": 62}},
         low | {"valueQuantity": low["valueQuantity"] | {"value": 101}},
     ]
-    return resource | {"component": crossed}
+    # Some minutes later, so that the good panel of that minute is not drawn into the contradiction.
+    later = {
+        name: (datetime.fromisoformat(resource[name]) + timedelta(minutes=7)).isoformat(timespec="seconds")
+        for name in ("effectiveDateTime", "issued")
+    }
+    return resource | later | {"component": crossed}
 
 
 def _absent(resource: Resource) -> Resource:

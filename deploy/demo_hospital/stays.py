@@ -133,7 +133,7 @@ def tonight_stays(
         discharge = (
             prediction_time - timedelta(hours=float(rng.uniform(0.5, 0.4 * before))) if leaves else None
         )
-        icu_hours = float(rng.uniform(40, 160)) if rng.random() < 0.92 else None
+        icu_hours = float(rng.uniform(60, 240)) if rng.random() < 0.94 else None
         height, weight = body_size(rng, male=male)
         yield Stay(
             index=index,

@@ -59,7 +59,7 @@ class HapiServer:
         if archive.is_file():
             options.append(f"-XX:SharedArchiveFile={archive}")
         else:  # recorded when this first server ends; halves the start of the next
-            draft = process.work / "classes.jsa"
+            draft = archive.with_name(f".{process.work.name}.jsa")
             self._archive = (draft, archive)
             options.append(f"-XX:ArchiveClassesAtExit={draft}")
         try:

@@ -1,7 +1,7 @@
 """Load a demo hospital into a FHIR server and a PACS.
 
-FHIR resources go in transactions of PUTs in referential order; a transaction that the server refuses is sent
-again as a batch, so that each entry is judged alone. What the server refuses is returned, never lost in silence.
+FHIR resources go in transactions of PUTs in referential order; a transaction that the server refuses is
+sent again as a batch, so that each entry is judged alone. What the server refuses is returned, never lost.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from deploy.errors import ServerError
 
 Item = TypeVar("Item")
 Resource = dict[str, Any]
+Attachments = Literal["binary", "inline", "archive"]
 Progress = Callable[[str, int, int], None]
 
 ORDER = ("Organization", "Endpoint", "Location", "Patient", "Encounter")
@@ -68,7 +69,7 @@ def load_hospital(
     fhir_base: str,
     dicomweb_base: str | None = None,
     dicomweb_auth: tuple[str, str] | None = None,
-    attachments: Literal["archive", "inline"] = "archive",
+    attachments: Attachments = "binary",
     progress: Progress | None = None,
 ) -> LoadSummary:
     """Load what :func:`deploy.demo_hospital.build_hospital` wrote.
@@ -82,8 +83,9 @@ def load_hospital(
     dicomweb_base, dicomweb_auth
         The PACS and its HTTP Basic credentials; unset, images are not loaded.
     attachments
-        ``archive`` leaves ECG attachments as paths relative to the hospital's ``wfdb`` folder, ``inline``
-        puts the files into the DocumentReference as base64 (where a file is missing, the path stays).
+        Where the ECG files go: ``binary`` makes each a Binary and the attachment's url ``Binary/<id>``,
+        ``inline`` puts them into the DocumentReference as base64, ``archive`` leaves paths relative to the
+        hospital's ``wfdb`` folder. Where a file is missing or outside of it, the path stays.
     progress
         Called with a stage, what is done, and how much there is.
 
@@ -95,7 +97,7 @@ def load_hospital(
     summary = LoadSummary()
     with httpx.Client(base_url=fhir_base.rstrip("/") + "/", headers=FHIR_JSON, timeout=TIMEOUT) as client:
         loader = _Loader(client, summary, progress)
-        loader.load(folder, endpoint=dicomweb_base, inline=attachments == "inline")
+        loader.load(folder, endpoint=dicomweb_base, attachments=attachments)
     if dicomweb_base:
         store_instances(
             folder / "dicom", dicomweb_base, auth=dicomweb_auth, summary=summary, progress=progress
@@ -116,23 +118,27 @@ class _Loader:
         self.done, self.total = 0, 0
         self.lock = Lock()
 
-    def load(self, folder: Path, *, endpoint: str | None, inline: bool) -> None:
+    def load(self, folder: Path, *, endpoint: str | None, attachments: Attachments) -> None:
         """Send every line: first what others refer to, then the rest, at last second versions."""
         files = sorted((folder / "fhir").glob("*.ndjson"))
         self.total = sum(path.read_bytes().count(b"\n") for path in files)
         for kind in ORDER:
             own = [path for path in files if path.name.split(".")[0] == kind]
-            self._send_all(self._lines(own, folder, endpoint=endpoint, inline=inline), parallel=False)
+            self._send_all(
+                self._lines(own, folder, endpoint=endpoint, attachments=attachments), parallel=False
+            )
         rest = [path for path in files if path.name.split(".")[0] not in ORDER]
         seen: set[str] = set()
         again: list[_Line] = []
-        fresh = _first_only(self._lines(rest, folder, endpoint=endpoint, inline=inline), seen, again)
+        fresh = _first_only(
+            self._lines(rest, folder, endpoint=endpoint, attachments=attachments), seen, again
+        )
         self._send_all(fresh, parallel=True)
         for line in again:
             self._send([line])
 
     def _lines(
-        self, files: Iterable[Path], folder: Path, *, endpoint: str | None, inline: bool
+        self, files: Iterable[Path], folder: Path, *, endpoint: str | None, attachments: Attachments
     ) -> Iterator[_Line]:
         for path in files:
             with path.open(encoding="utf-8") as file:
@@ -145,8 +151,11 @@ class _Loader:
                         continue
                     if resource["resourceType"] == "Endpoint" and endpoint:
                         resource["address"] = endpoint
-                    if resource["resourceType"] == "DocumentReference" and inline:
-                        _inline_attachments(resource, folder / "wfdb")
+                    if resource["resourceType"] == "DocumentReference" and attachments != "archive":
+                        binaries = _carry_attachments(
+                            resource, folder / "wfdb", inline=attachments == "inline"
+                        )
+                        yield from (_Line(place, binary) for binary in binaries)
                     yield _Line(place, resource)
 
     def _send_all(self, lines: Iterable[_Line], *, parallel: bool) -> None:
@@ -205,13 +214,25 @@ def _first_only(lines: Iterable[_Line], seen: set[str], again: list[_Line]) -> I
             yield line
 
 
-def _inline_attachments(document: Resource, archive: Path) -> None:
-    for content in document["content"]:
+def _carry_attachments(document: Resource, archive: Path, *, inline: bool) -> list[Resource]:
+    """Put a document's files into it, or return them as Binaries that it then points to."""
+    binaries = []
+    for number, content in enumerate(document["content"], start=1):
         item = content["attachment"]
         path = (archive / item["url"]).resolve()
-        if path.is_relative_to(archive.resolve()) and path.is_file():
-            item["data"] = base64.b64encode(path.read_bytes()).decode("ascii")
+        if not path.is_relative_to(archive.resolve()) or not path.is_file():
+            continue
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        if inline:
+            item["data"] = data
             del item["url"]
+        else:
+            key = f"{document['id']}-{number}"
+            item["url"] = f"Binary/{key}"
+            binaries.append(
+                {"resourceType": "Binary", "id": key, "contentType": item["contentType"], "data": data}
+            )
+    return binaries
 
 
 def store_instances(
