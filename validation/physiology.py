@@ -64,8 +64,8 @@ PAIRS = Contradictions(
     ),
     totals=(Total(total="gcs_total", parts=("gcs_eye", "gcs_verbal", "gcs_motor")),),
 )
-"""Blood pressure order (mean within 5 mm[Hg], for rounding and cuff error), direct bilirubin as a part of the total
-(within 0.3 mg/dL of assay error), and GCS = eye + verbal + motor (Teasdale and Jennett 1974)."""
+"""Blood pressure order (mean within 5 mm[Hg], for rounding and cuff error), direct bilirubin as a part of
+the total (within 0.3 mg/dL of assay error), and GCS = eye + verbal + motor (Teasdale and Jennett 1974)."""
 
 
 def contradictions(events: pl.DataFrame, good: pl.Series, rules: Contradictions = PAIRS) -> pl.Series:
@@ -94,7 +94,7 @@ def contradictions(events: pl.DataFrame, good: pl.Series, rules: Contradictions 
     flagged += [_total_broken(rows, rule) for rule in rules.totals]
     found = pl.concat(pl.collect_all(flagged))["row"] if flagged else pl.Series("row", [], pl.UInt32)
     broken = pl.Series("contradiction", [False], dtype=pl.Boolean).new_from_index(0, events.height)
-    return broken.scatter(found.unique(), True) if found.len() else broken  # noqa: FBT003
+    return broken.scatter(found.unique(), True) if found.len() else broken
 
 
 def _of(rows: pl.LazyFrame, feature: str) -> pl.LazyFrame:

@@ -146,7 +146,7 @@ def read_table(manifest: Manifest, *, folder: Path | None = None) -> pl.DataFram
     return frame
 
 
-def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - any JSON value
+def write_json(value: Any, path: Path) -> None:
     """Write JSON atomically: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
