@@ -80,6 +80,8 @@ class Batch:
         entry is false, so leaving a modality out is clearing a column.
     label, number
         float ``[n]``: ``boolean_value`` as 0 or 1, and ``float_value``; NaN where null.
+    auxiliary
+        float ``[n, k]``: further targets of training, NaN where unknown (k may be 0).
     sample
         int64 ``[n]``: position in the samples table.
     """
@@ -105,6 +107,7 @@ class Batch:
     present: Tensor
     label: Tensor
     number: Tensor
+    auxiliary: Tensor
     sample: Tensor
 
     def __len__(self) -> int:
@@ -145,7 +148,7 @@ class Batch:
             **{name: getattr(self, name)[image] for name in ("image", "image_hours", "image_row")},
             **{
                 name: getattr(self, name)[rows]
-                for name in ("static", "lookback", "present", "label", "number", "sample")
+                for name in ("static", "lookback", "present", "label", "number", "auxiliary", "sample")
             },
             token_offsets=token_offsets,
             ecg_offsets=ecg_offsets,

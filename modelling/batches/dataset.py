@@ -21,7 +21,8 @@ from modelling.batches.encoding import Encoding, ages
 from modelling.batches.picture import prepare_image
 from modelling.batches.plan import plan_batches
 from modelling.batches.signal import prepare_signal
-from modelling.batches.tokens import hours_between, observed_values, visible, windowed
+from modelling.batches.tokens import observed_values, windowed
+from modelling.cohorts.visibility import hours_between, visible
 from modelling.errors import ArrayUnreadableError
 
 
@@ -62,6 +63,27 @@ class Dataset:
         index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         part = self.all.take(index)
         return replace(part, ecg=self.signals[part.ecg], image=self.pictures[part.image].unsqueeze(1))
+
+    def with_targets(
+        self, *, label: NDArray[np.float64] | None = None, auxiliary: NDArray[np.float64] | None = None
+    ) -> Dataset:
+        """Return the dataset with other targets for training.
+
+        Parameters
+        ----------
+        label
+            ``[n]`` in 0-1, soft labels included; None keeps ``boolean_value``.
+        auxiliary
+            ``[n, k]`` further targets, NaN where unknown.
+        """
+        changes = {}
+        if label is not None:
+            changes["label"] = torch.tensor(np.asarray(label), dtype=torch.float32)
+        if auxiliary is not None:
+            changes["auxiliary"] = torch.tensor(np.asarray(auxiliary), dtype=torch.float32).reshape(
+                len(self), -1
+            )
+        return replace(self, all=replace(self.all, **changes))
 
     def batches(self, *, token_budget: int, max_samples: int = 256) -> Iterator[Batch]:
         """Yield all samples in batches of like length; see :func:`modelling.batches.plan.plan_batches`."""
@@ -281,6 +303,7 @@ def prepare(
         present=counts > 0,
         label=torch.from_numpy(labels.to_numpy(writable=True)),
         number=torch.from_numpy(numbers.to_numpy(writable=True)),
+        auxiliary=torch.zeros(n, 0),
         sample=torch.arange(n),
     )
     return Dataset(

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from modelling.batches.settings import EncodingSettings
-from modelling.batches.tokens import hours_between, observed_values, sample_keys, windowed
+from modelling.batches.tokens import observed_values, windowed
+from modelling.cohorts.visibility import hours_between, sample_keys
 from modelling.errors import EncodingError
 
 CATEGORICAL = "categorical"

@@ -4,59 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-MICROSECONDS_PER_HOUR = 3_600_000_000
-
-
-def hours_between(later: pl.Expr, earlier: pl.Expr) -> pl.Expr:
-    """Return ``later - earlier`` in hours."""
-    return (later - earlier).dt.total_microseconds() / MICROSECONDS_PER_HOUR
-
-
-def sample_keys(samples: pl.DataFrame) -> pl.DataFrame:
-    """Number the samples by their position: ``row``, subject, prediction time and look-back start."""
-    return samples.with_row_index("row").select("row", "subject_id", "prediction_time", "lookback_start")
-
-
-def visible(
-    rows: pl.DataFrame, samples: pl.DataFrame, *, extra_lookback_hours: float | None = None
-) -> pl.DataFrame:
-    """Pair samples with the rows of a timed table that were known at their prediction time.
-
-    Parameters
-    ----------
-    rows
-        A table with ``subject_id``, ``time`` and ``available_time``; a column ``table_row`` is kept.
-    samples
-        Table ``samples``.
-    extra_lookback_hours
-        Also allow rows up to this many hours before the prediction time, even if that is before the
-        sample's ``lookback_start``.
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns of ``rows``, ``row`` (position of the sample), ``hours`` (before prediction, Float64, >= 0).
-        ``available_time`` and ``time`` are at or before the prediction time.
-    """
-    start = pl.col("lookback_start")
-    if extra_lookback_hours is not None:
-        start = pl.min_horizontal(
-            start,
-            pl.col("prediction_time")
-            - pl.duration(microseconds=int(extra_lookback_hours * MICROSECONDS_PER_HOUR)),
-        )
-    return (
-        rows.lazy()
-        .join(sample_keys(samples).lazy(), on="subject_id", how="inner")
-        .filter(
-            (pl.col("available_time") <= pl.col("prediction_time"))
-            & (pl.col("time") <= pl.col("prediction_time"))
-            & (pl.col("time") >= start)
-        )
-        .with_columns(hours_between(pl.col("prediction_time"), pl.col("time")).alias("hours"))
-        .drop("prediction_time", "lookback_start")
-        .collect()
-    )
+from modelling.cohorts.visibility import visible
 
 
 def observed_values(samples: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
@@ -69,7 +17,7 @@ def observed_values(samples: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame
         without a number carry nothing that a model can read and are left out.
     """
     numbered = events.with_row_index("table_row").filter(pl.col("numeric_value").is_not_null())
-    columns = ["subject_id", "time", "available_time", "code", "numeric_value", "table_row"]
+    columns = ["subject_id", "time", "available_time", "code", "source_ref", "numeric_value", "table_row"]
     return (
         visible(numbered.select(columns), samples)
         .select(

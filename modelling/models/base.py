@@ -53,6 +53,14 @@ class RiskModel(nn.Module, ABC):
         """Return the parameters that :meth:`encoder_logits` trains."""
         raise NotImplementedError(f"{type(self).__name__} has no {modality} encoder to train alone")
 
+    def forecast_values(self, batch: Batch) -> Tensor:
+        """Return the expected standardised value of every feature in the next hours, ``[n, n_tokens]``."""
+        raise NotImplementedError(f"{type(self).__name__} cannot forecast")
+
+    def forecast_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that forecasting trains; none for a model that cannot forecast."""
+        return []
+
     def embed_signals(self, signals: Tensor) -> Tensor:
         """Map ECG windows ``[k, 12, length]`` to embeddings ``[k, d]``; embeddings pass unchanged."""
         return signals

@@ -11,6 +11,7 @@ from modelling.batches import Encoding
 from modelling.errors import TrainingError
 from modelling.models.base import RiskModel
 from modelling.models.medfuse import MedFuse, MedFuseConfig
+from modelling.models.mufuse import MuFuse, MuFuseConfig
 
 
 def _ensemble(encoding: Encoding, config: EnsembleConfig) -> RiskModel:
@@ -23,6 +24,7 @@ def _ensemble(encoding: Encoding, config: EnsembleConfig) -> RiskModel:
 MODELS: dict[str, tuple[Callable[[Encoding, Any], RiskModel], type[Any]]] = {
     "ensemble": (_ensemble, EnsembleConfig),
     "medfuse": (MedFuse, MedFuseConfig),
+    "mufuse": (MuFuse, MuFuseConfig),
 }
 
 

@@ -34,8 +34,10 @@ class MedFuseConfig:
         On the EHR vector.
     image_layers, image_width
         (3, 4, 6, 3) at 64 is ResNet-34.
-    signal_channels, signal_strides
+    signal_channels, signal_strides, signal_dropout
         Stages of the ECG encoder.
+    outputs
+        1, and one for each further target.
     """
 
     hidden: int = 256
@@ -47,6 +49,7 @@ class MedFuseConfig:
     signal_channels: tuple[int, ...] = (64, 128, 196, 256, 320)
     signal_strides: tuple[int, ...] = (1, 2, 2, 4, 2)
     signal_dropout: float = 0.3
+    outputs: int = 1
 
 
 class MedFuse(RiskModel):
@@ -77,7 +80,7 @@ class MedFuse(RiskModel):
         self.heads = nn.ModuleDict({modality: nn.Linear(config.hidden, 1) for modality in Modality})
         self.nothing = nn.Parameter(torch.zeros(config.hidden))
         self.fusion = nn.LSTM(config.hidden, config.fusion_hidden, batch_first=True)
-        self.head = nn.Linear(config.fusion_hidden, 1)
+        self.head = nn.Linear(config.fusion_hidden, config.outputs)
 
     def embed_signals(self, signals: Tensor) -> Tensor:
         """Encode ECG windows."""
@@ -139,7 +142,7 @@ class MedFuse(RiskModel):
         return sequence, lengths
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits ``[n, 1]``."""
+        """Return logits ``[n, outputs]``."""
         sequence, lengths = self.sequence(batch)
         packed = pack_padded_sequence(sequence, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, (hidden, _) = self.fusion(packed)

@@ -11,6 +11,25 @@ from modelling.errors import TrainingError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Auxiliary:
+    """A further target that a model learns beside the label, in the order of ``Batch.auxiliary``.
+
+    Attributes
+    ----------
+    name
+        For the record.
+    kind
+        ``binary`` (0-1, cross entropy) or ``regression`` (squared error; scale it yourself).
+    weight
+        Of its mean loss, beside 1 for the label's.
+    """
+
+    name: str
+    kind: str = "binary"
+    weight: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How to train, apart from data, model name and seed.
 
@@ -37,6 +56,8 @@ class TrainingConfig:
         images to estimate them.
     augment
         Random flip, rotation, scale and shift of training images (MedFuse 2022, appendix).
+    auxiliary
+        Further targets; a model then has as many outputs more.
     unimodal_ratio
         Share of training samples with EHR only that an epoch of the fusion stage sees (MedFuse OPTIMAL:
         0.1 or 0.2); 1 sees all.
@@ -70,6 +91,7 @@ class TrainingConfig:
     focal_gamma: float = 2.0
     freeze_batch_norm: bool = True
     augment: bool = False
+    auxiliary: tuple[Auxiliary, ...] = ()
     unimodal_ratio: float = 1.0
     modality_dropout: float = 0.0
     tuning_share: float = 0.15
@@ -99,6 +121,9 @@ class TrainingConfig:
         given = dict(values)
         if isinstance(given.get("encoding"), Mapping):
             given["encoding"] = EncodingSettings.from_dict(given["encoding"])
+        given["auxiliary"] = tuple(
+            Auxiliary(**item) if isinstance(item, Mapping) else item for item in given.get("auxiliary", ())
+        )
         return cls(**given)
 
 
@@ -129,6 +154,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "encoding": {"step_hours": 2.0, "image": _SMALL_IMAGES},
             "model": {"hidden": 48, "layers": 2, "fusion_hidden": 64, **_SMALL_ENCODERS},
         },
+        "mufuse": {
+            **_DEMO,
+            "epochs": 20,
+            "model": {"width": 48, "inner": 64, "heads": 2, "value_width": 24, "head_dropout": 0.2},
+        },
     },
     # MedFuse 2022: Adam, batches of 16, at most 50 epochs, patience 15, learning rates as published.
     "paper": {
@@ -136,6 +166,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 1.452e-5,
             "pretrain_learning_rate": 5.3985e-4,
             "augment": True,
+        },
+        # MuFuse 2025 on PhysioNet 2012: one token a feature and hour, focal loss.
+        "mufuse": {
+            "encoding": {"token_window_hours": 1.0},
+            "epochs": 250,
+            "pretrain_epochs": 0,
+            "patience": 20,
+            "batch_size": 256,
+            "learning_rate": 1e-4,
+            "loss": "focal",
         },
     },
 }

@@ -17,6 +17,7 @@ from modelling.models import RiskModel
 from modelling.models.base import freeze_batch_norm
 from modelling.training.augment import augment_images
 from modelling.training.config import TrainingConfig
+from modelling.training.forecast import cut_for_forecast
 from modelling.training.loop import Stage
 from modelling.training.losses import binary_loss, focal_loss
 from modelling.training.predict import predict
@@ -43,6 +44,23 @@ def ranking_score(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> f
     if 0 < y.sum() < y.size:
         return float(average_precision_score(y, np.nan_to_num(logits, nan=-1e9)))
     return -float(np.mean(np.logaddexp(0.0, logits) - y * logits)) if y.size else 0.0
+
+
+def auxiliary_loss(config: TrainingConfig, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the weighted sum of the further targets' losses; unknown ones (NaN) count nothing.
+
+    Parameters
+    ----------
+    outputs, targets
+        ``[n, k]``, in the order of ``config.auxiliary``.
+    """
+    total = outputs.new_zeros(())
+    for column, auxiliary in enumerate(config.auxiliary):
+        known = ~targets[:, column].isnan()
+        output, target = outputs[known, column], targets[known, column]
+        each = binary_loss(output, target) if auxiliary.kind == "binary" else ((output - target) ** 2).sum()
+        total = total + auxiliary.weight * each
+    return total
 
 
 def drop_modalities(batch: Batch, chance: float, generator: torch.Generator) -> Batch:
@@ -125,8 +143,9 @@ def fusion_stage(
 
     def batch_loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         shown = drop_modalities(_augmented(batch, config, generator), config.modality_dropout, generator)
-        logits = forward(shown)[:, 0].float()
-        return loss(logits, batch.label), torch.tensor(float(len(batch)))
+        outputs = forward(shown).float()
+        total = loss(outputs[:, 0], batch.label) + auxiliary_loss(config, outputs[:, 1:], batch.auxiliary)
+        return total, torch.tensor(float(len(batch)))
 
     def score() -> float:
         logits = predict(
@@ -136,7 +155,7 @@ def fusion_stage(
             token_budget=config.token_budget,
             precision=config.precision,
         )
-        return ranking_score(material.tuning.all.label.double().numpy(), logits[:, 0])
+        return ranking_score(material.tuning.all.label.double().numpy().round(), logits[:, 0])
 
     return Stage(
         name="fusion",
@@ -150,6 +169,39 @@ def fusion_stage(
     )
 
 
+def forecast_stage(model: RiskModel, material: Material, config: TrainingConfig) -> Stage:
+    """Learn, without labels, to forecast the next hours' values (STraTS, section on self-supervision)."""
+    rows = np.flatnonzero(material.train.all.present[:, 0].numpy())
+    tuning = np.flatnonzero(material.tuning.all.present[:, 0].numpy())
+
+    def batch_loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        past, values, known = cut_for_forecast(batch, generator)
+        forecast = model.forecast_values(past).float()[:, : values.shape[1]]
+        return ((forecast - values)[known] ** 2).sum(), known.sum().cpu()
+
+    @torch.inference_mode()
+    def score() -> float:
+        model.eval()
+        generator = torch.Generator().manual_seed(0)
+        device = next(model.parameters()).device
+        total, count = 0.0, 0.0
+        for start in range(0, tuning.size, 128):
+            loss, n = batch_loss(material.tuning.batch(tuning[start : start + 128]).to(device), generator)
+            total, count = total + float(loss), count + float(n)
+        return -total / max(count, 1.0)
+
+    return Stage(
+        name="forecasting",
+        rows=lambda generator: rows,
+        loss=batch_loss,
+        score=score,
+        parameters=model.forecast_parameters(),
+        mode=lambda: _train_mode(model, freeze=False),
+        epochs=config.forecast_epochs,
+        learning_rate=config.pretrain_learning_rate,
+    )
+
+
 def plan_stages(
     model: RiskModel,
     material: Material,
@@ -158,7 +210,7 @@ def plan_stages(
     forward: Callable[[Batch], Tensor],
 ) -> list[Stage]:
     """Return the stages of a model; an encoder whose modality no training sample has is left as it is."""
-    stages = []
+    stages: list[Stage] = []
     if config.pretrain_epochs:
         there = material.train.all.present.any(0).tolist()
         stages = [
@@ -166,4 +218,6 @@ def plan_stages(
             for modality in model.pretrained
             if there[MODALITIES.index(modality)]
         ]
+    if config.forecast_epochs and model.forecast_parameters():
+        stages.insert(0, forecast_stage(model, material, config))
     return [*stages, fusion_stage(model, material, config, device, forward)]

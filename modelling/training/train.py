@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,17 @@ import polars as pl
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from modelling.batches import Dataset, Encoding, fit_encoding, prepare
+from modelling.batches import Dataset, fit_encoding, prepare
 from modelling.batches.encoding import CatalogueLike
 from modelling.errors import TrainingError
-from modelling.models import RiskModel, build_model, model_config
 from modelling.registry.folder import CURVES, write_folder
 from modelling.training.calibrate import Calibration, fit_calibration, risk_thresholds
 from modelling.training.config import TrainingConfig, preset
 from modelling.training.curves import draw_curves
-from modelling.training.loop import Watcher, ignore, run_stages, seed_of
+from modelling.training.fit import fit_network
+from modelling.training.loop import Watcher, ignore
 from modelling.training.predict import predict
 from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_subjects
-from modelling.training.stages import Material, plan_stages
 from modelling.training.workers import choose_device, join_workers
 
 
@@ -71,19 +68,6 @@ def split_metrics(labels: np.ndarray[Any, Any], probability: np.ndarray[Any, Any
         "average_precision": round(float(average_precision_score(labels, probability)), 4) if both else None,
         "brier": round(float(np.mean((probability - labels) ** 2)), 4) if labels.size else None,
     }
-
-
-def _fingerprint(
-    config: TrainingConfig, model: str, seed: int, encoding: Encoding, parts: list[pl.DataFrame]
-) -> str:
-    digest = sha256(json.dumps([config.to_dict(), model, seed, encoding.to_dict()], sort_keys=True).encode())
-    for frame in parts:
-        digest.update(frame.select("encounter_id", "prediction_time", "boolean_value").write_csv().encode())
-    return digest.hexdigest()
-
-
-def _compiled(model: RiskModel, config: TrainingConfig, device: str) -> Callable[..., torch.Tensor]:
-    return torch.compile(model, dynamic=True) if config.compile and device.startswith("cuda") else model
 
 
 def resolve_config(config: TrainingConfig | Mapping[str, Any] | str, model: str) -> TrainingConfig:
@@ -152,8 +136,7 @@ def train(
     """
     watch = progress or ignore
     settings = resolve_config(config, model)
-    device = choose_device(settings.device)
-    workers = join_workers(device)
+    workers = join_workers(choose_device(settings.device))
     labelled = samples.drop_nulls("boolean_value").sort("subject_id", "prediction_time", "encounter_id")
     if labelled.is_empty():
         raise TrainingError("no sample has a label")
@@ -174,41 +157,31 @@ def train(
         )
     watch("encode", 4, 4)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads or threads)
-    torch.manual_seed(seed_of(seed, "weights"))
-    complete = model_config(model, settings.model)
-    network = build_model(model, encoding, complete)
-    if initial_weights:
-        own = network.state_dict()
-        fitting = {
-            name: tensor
-            for name, tensor in initial_weights.items()
-            if name in own and own[name].shape == tensor.shape
-        }
-        network.load_state_dict({**own, **fitting})
-    network.to(device)
-    material = Material(train=datasets[TRAIN], tuning=datasets[TUNING])
-    stages = plan_stages(network, material, settings, device, _compiled(network, settings, device))
     checkpoint = out / "checkpoint" / "state.safetensors"
-    history = run_stages(
-        network, stages, datasets[TRAIN], settings,
-        seed=seed, device=device, workers=workers, checkpoint=checkpoint,
-        fingerprint=_fingerprint(settings, model, seed, encoding, list(parts.values())), watch=watch,
-    )  # fmt: skip
+    fitted = fit_network(
+        train=datasets[TRAIN],
+        tuning=datasets[TUNING],
+        model=model,
+        config=settings,
+        seed=seed,
+        initial_weights=initial_weights,
+        checkpoint=checkpoint,
+        workers=workers,
+        progress=watch,
+    )
+    network = fitted.network
 
     logits = {
-        name: predict(network, dataset, device=device, token_budget=settings.token_budget)[:, 0]
+        name: predict(network, dataset, device=fitted.device, token_budget=settings.token_budget)[:, 0]
         for name, dataset in datasets.items()
     }
-    torch.set_num_threads(threads)
     labels = {name: dataset.all.label.double().numpy() for name, dataset in datasets.items()}
     calibration: Calibration = fit_calibration(logits[TUNING], labels[TUNING])
     probability = {name: calibration.probability(values) for name, values in logits.items()}
     metrics = {name: split_metrics(labels[name], probability[name]) for name in parts}
     fields = {
         "model": model,
-        "model_settings": complete,
+        "model_settings": fitted.settings,
         "encoding": encoding.to_dict(),
         "catalogue_digest": catalogue.digest,
         "task": task,
@@ -247,13 +220,13 @@ def train(
     digest = ""
     if workers.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
-        draw_curves(history, out / CURVES)
+        draw_curves(fitted.history, out / CURVES)
         digest = write_folder(
             out,
             weights=network.state_dict(),
             config=fields,
             card=card,
-            metrics={"splits": metrics, "history": history, "training": settings.to_dict()},
+            metrics={"splits": metrics, "history": fitted.history, "training": settings.to_dict()},
         )
         checkpoint.unlink(missing_ok=True)
         if checkpoint.parent.is_dir():
