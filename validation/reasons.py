@@ -105,7 +105,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.RESOURCE_UNEXPECTED_TYPE: "The resource type is not the one that this file or query must hold.",
     Reason.RESOURCE_INVALID: "The resource breaks FHIR R4; the detail names the element.",
     Reason.RESOURCE_ID_INVALID: "The id is missing or is not a FHIR id.",
-    Reason.RESOURCE_MODIFIER: "A modifierExtension or implicitRules may turn the meaning; it is not understood.",
+    Reason.RESOURCE_MODIFIER: "A modifierExtension or implicitRules may turn the meaning around.",
     Reason.RESOURCE_DUPLICATE: "The same id and version arrived before; the first one was kept.",
     Reason.RESOURCE_SUPERSEDED: "A newer version of the same resource arrived; the newer one was kept.",
     Reason.SUBJECT_MISSING: "The resource names no patient.",

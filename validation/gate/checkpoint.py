@@ -113,7 +113,7 @@ def evaluate(
 
 
 def _raised(exception_info: Mapping[str, Any]) -> bool:
-    """Tell whether evaluating an expectation failed: Great Expectations reports that as a failed expectation."""
+    """Tell whether an expectation could not be evaluated, which Great Expectations reports as not met."""
     if "raised_exception" in exception_info:
         return bool(exception_info["raised_exception"])
     return any(bool(info.get("raised_exception")) for info in exception_info.values())

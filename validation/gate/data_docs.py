@@ -22,11 +22,10 @@ _BUTTON = re.compile(r"<button\b.*?</button\s*>", re.DOTALL | re.IGNORECASE)
 _HANDLER = re.compile(r"\son[a-z]+\s*=\s*(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _HEAD = re.compile(r"</head\s*>", re.IGNORECASE)
 _HTML = re.compile(r"<html(?![^>]*\blang=)([^>]*)>", re.IGNORECASE)
-    r"<div[^>]*class=\"[^\"]*\bmodal\b.*?(?=<div[^>]*class=\"(?:container|row)|</body)", re.DOTALL
-)
 
 _CSS = """
-:root { color-scheme: light dark; --ink: #1b2733; --paper: #fff; --line: #c8d0d8; --soft: #f1f4f7; --link: #0b5cad }
+:root { color-scheme: light dark; --ink: #1b2733; --paper: #fff; --line: #c8d0d8; --soft: #f1f4f7;
+  --link: #0b5cad }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6ebf0; --paper: #14191f; --line: #3b4651; --soft: #1e262e; --link: #7db8f5 } }
 * { box-sizing: border-box }
@@ -37,7 +36,8 @@ table { border-collapse: collapse; max-width: 100%; display: block; overflow-x: 
 th, td { border: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top }
 th { background: var(--soft) }
 ul { padding-left: 1.2rem }
-.badge, .alert { border: 1px solid var(--line); background: var(--soft); padding: .1rem .4rem; border-radius: .3rem }
+.badge, .alert { border: 1px solid var(--line); background: var(--soft); padding: .1rem .4rem;
+  border-radius: .3rem }
 .collapse { display: block !important }
 .fade { opacity: 1 }
 .d-none, .modal { display: none }
