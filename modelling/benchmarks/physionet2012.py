@@ -23,7 +23,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +34,16 @@ from modelling.benchmarks.contenders import InputCache, baseline_contenders
 from modelling.benchmarks.harness import Cohort, Contender, OutOfFold, assign_folds, collect, run_all
 from modelling.benchmarks.table import differences, markdown, rows_of
 from modelling.catalogue import Catalogue, load_catalogue
-from modelling.errors import BenchmarkError, ModellingError
+from modelling.cohorts.tasks import get_task
+from modelling.cohorts.training import training_samples
+from modelling.errors import ModellingError
 from modelling.mapping import map_observations
-from validation.contracts import empty, write_json
+from modelling.physionet2012.reader import HOURS, observations, outcomes, read_outcomes, read_records, stays
+from validation.contracts import write_json
 from validation.rules import judge_events
 
 SETS = ("a", "b")
-ADMISSION = datetime(2012, 1, 1, tzinfo=UTC)
-HORIZON = timedelta(hours=48)
-STATIC = ("Age", "Gender", "ICUType", "RecordID")
-UNIT = ("unit_system", "unit_code", "unit_text")
-WARDS = {1: "Coronary care", 2: "Cardiac surgery recovery", 3: "Medical ICU", 4: "Surgical ICU"}
+TASK = "in-hospital-mortality"
 ENSEMBLE = (
     "boosting + later outcomes",
     "logistic regression + later outcomes",
@@ -59,23 +58,23 @@ def load_cohort(folder: Path, sets: Sequence[str] = SETS) -> tuple[Cohort, Catal
 
     Raises
     ------
-    BenchmarkError
-        If a file is missing.
+    SourceTableError
+        If a file is missing or not as described.
     """
     catalogue = load_catalogue()
     parts = [read_set(folder, name, catalogue) for name in sets]
-    samples, events, encounters, outcomes = (
+    samples, events, encounters, results = (
         pl.concat([part[position] for part in parts]) for position in range(4)
     )
-    order = samples.select("subject_id").with_row_index("row").sort("subject_id")["row"]
-    samples, outcomes = samples[order.to_list()], outcomes[order.to_list()]
-    labels = outcomes["In-hospital_death"].to_numpy().astype(np.int64)
-    days = outcomes["Survival"].to_numpy()
+    order = samples["subject_id"].arg_sort()
+    samples, results = samples[order], results[order]
+    labels = results["In-hospital_death"].to_numpy().astype(np.int64)
+    days = results["Survival"].to_numpy()
 
     def died_within(limit: int) -> np.ndarray:
         return (((days >= 0) & (days <= limit)) | (labels == 1)).astype(np.float64)
 
-    stay = outcomes["Length_of_stay"].cast(pl.Float64)
+    stay = results["Length_of_stay"].cast(pl.Float64)
     subjects = samples["subject_id"].to_numpy()
     cohort = Cohort(
         name="physionet2012",
@@ -98,68 +97,18 @@ def read_set(
     folder: Path, name: str, catalogue: Catalogue
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Return samples, events, encounters and outcomes of one set; samples and outcomes are aligned."""
-    records, results = folder / f"set-{name}.parquet", folder / f"outcomes-{name}.parquet"
-    for path in (records, results):
-        if not path.is_file():
-            raise BenchmarkError(f"{path.name} is not in {folder}")
-    rows = pl.read_parquet(records).with_columns(pl.col("feature").cast(pl.String)).with_row_index("line")
-    rows = rows.filter(pl.col("value") >= 0)
-    outcomes = pl.read_parquet(results).sort("RecordID")
-    subject = outcomes["RecordID"].cast(pl.Int64)
-
-    def static(feature: str) -> pl.Series:
-        found = rows.filter(pl.col("feature") == feature).unique("patient", keep="first")
-        frame = pl.DataFrame({"patient": subject.cast(pl.Int32)})
-        joined = frame.join(found, on="patient", how="left", maintain_order="left")
-        return joined["value"]
-
-    system = catalogue.system_url("p12")
-    time = (pl.lit(ADMISSION) + pl.duration(minutes=pl.col("time_min"))).cast(pl.Datetime("us", "UTC"))
-    observations = rows.filter(~pl.col("feature").is_in(list(STATIC))).select(
-        pl.col("patient").cast(pl.Int64).alias("subject_id"),
-        pl.col("patient").cast(pl.String).alias("encounter_id"),
-        time.alias("time"),
-        time.alias("available_time"),
-        pl.concat_list(pl.lit(f"{system}|") + pl.col("feature")).alias("codings"),
-        pl.col("value").cast(pl.Float64),
-        *(pl.lit(None, pl.String).alias(n) for n in ("text_value", "comparator", *UNIT)),
-        pl.lit("final").alias("status"),
-        pl.format("set-{}:{}", pl.lit(name), pl.col("line")).alias("source_ref"),
-        pl.lit(records.name).alias("source_file"),
-        pl.col("line").alias("source_line"),
-        pl.lit(0, pl.UInt16).alias("component"),
+    records_file, outcomes_file = folder / f"set-{name}.parquet", folder / f"outcomes-{name}.parquet"
+    records, results = read_records(records_file), read_outcomes(outcomes_file)
+    said = observations(records, system=catalogue.system_url("p12"), source_file=records_file.name)
+    events = judge_events(map_observations(said, catalogue).events, catalogue.limits()).accepted
+    encounters = stays(records, source_file=records_file.name)
+    # The challenge asks about every record, whatever the age.
+    task = replace(get_task(TASK), minimum_age=0.0)
+    samples = training_samples(encounters, outcomes(results), task=task, at_hours=HOURS).samples
+    aligned = samples.select(RecordID="subject_id").join(
+        results, on="RecordID", how="left", maintain_order="left"
     )
-    events = judge_events(map_observations(observations, catalogue).events, catalogue.limits()).accepted
-    n = len(subject)
-    ward = static("ICUType").cast(pl.Int8).replace_strict(WARDS, default=None, return_dtype=pl.String)
-    sexes = {0: "female", 1: "male"}
-    sex = static("Gender").cast(pl.Int8).replace_strict(sexes, default="unknown", return_dtype=pl.String)
-    samples = pl.DataFrame(
-        {
-            "subject_id": subject,
-            "prediction_time": [ADMISSION + HORIZON] * n,
-            "boolean_value": outcomes["In-hospital_death"] == 1,
-            "float_value": [None] * n,
-            "encounter_id": subject.cast(pl.String),
-            "task": ["in-hospital-mortality"] * n,
-            "lookback_start": [ADMISSION] * n,
-        },
-        schema=empty("samples").schema,
-    )
-    encounters = pl.DataFrame(
-        {
-            "encounter_id": subject.cast(pl.String),
-            "birth_date": [
-                None if age is None else date(ADMISSION.year - int(age), 1, 1) for age in static("Age")
-            ],
-            "sex": sex,
-            "ward": static("ICUType")
-            .cast(pl.Int8)
-            .replace_strict(WARDS, default=None, return_dtype=pl.String),
-        },
-        schema_overrides={"birth_date": pl.Date},
-    )
-    return samples, events, encounters, outcomes
+    return samples, events, encounters, aligned
 
 
 def cohort_digest(

@@ -115,9 +115,10 @@ def reliability(
     z = 1.959963984540054
     centre = (observed + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(observed * (1 - observed) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return ReliabilityBins(
-        predicted, observed, np.maximum(centre - half, 0), np.minimum(centre + half, 1), count[kept]
-    )
+    # Rounding must not put a share of exactly 0 or 1 outside its own interval.
+    lower = np.clip(centre - half, 0, observed)
+    upper = np.clip(centre + half, observed, 1)
+    return ReliabilityBins(predicted, observed, lower, upper, count[kept])
 
 
 def expected_calibration_error_of(

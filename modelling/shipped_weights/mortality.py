@@ -97,8 +97,8 @@ def build(
         subjects=cohort.subjects,
         others={part.name: part.mean for part in parts},
         notes=(
-            "Five-fold cross-validation on PhysioNet 2012 sets a and b; the shipped weights are then fitted on "
-            "all of these stays.",
+            "Five-fold cross-validation on PhysioNet 2012 sets a and b; the shipped weights are then fitted "
+            "on all of these stays.",
         ),
     )
     say(f"out of fold: AUROC {evaluation.metrics['auroc'].value:.4f}")

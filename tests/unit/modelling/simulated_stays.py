@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from modelling.baselines.ensemble import Ensemble, EnsembleSettings, prepare_inputs
+from modelling.baselines.features import FeatureSettings
+from modelling.baselines.risk_model import ensemble_settings, ensemble_weights
+from modelling.baselines.sequence import SequenceSettings
+from modelling.batches import EncodingSettings, fit_encoding
+from modelling.catalogue import load_catalogue
+from modelling.registry.folder import write_folder
 from validation.contracts import empty
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -57,3 +65,38 @@ def ward(n: int = 160, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame, pl.Da
         schema=empty("encounters").schema,
     )  # fmt: skip
     return samples, events, encounters, y
+
+
+CODES = ("heart_rate", "lactate")
+CATALOGUE = load_catalogue()
+TINY = SequenceSettings(hidden=16, epochs=3, pretrain_epochs=1, batch_size=32)
+
+
+def write_small_model(folder: Path) -> Ensemble:
+    """Train a small ensemble on the simulated ward and write it as a model folder."""
+    samples, events, encounters, y = ward()
+    settings = EnsembleSettings(
+        sequences={"gru": TINY, "transformer": SequenceSettings(**{**vars(TINY), "body": "transformer"})},
+        seeds=(0, 1), rounds=25, step_hours=6.0,
+    )  # fmt: skip
+    ensemble = Ensemble(features=FeatureSettings(codes=CODES), settings=settings)
+    inputs = prepare_inputs(samples, events, encounters, ensemble.features)
+    ensemble.fit_members(inputs, np.arange(120), y)
+    ensemble.fit_stack(ensemble.member_log_odds(inputs), y)
+    encoding = fit_encoding(
+        samples=samples, encounters=encounters, events=events, recordings=empty("recordings"),
+        catalogue=CATALOGUE, settings=EncodingSettings(max_tokens=4096),
+    )  # fmt: skip
+    write_folder(
+        folder,
+        weights=ensemble_weights(ensemble),
+        config={
+            "model": "ensemble", "model_settings": ensemble_settings(ensemble),
+            "encoding": encoding.to_dict(),
+            "catalogue_digest": CATALOGUE.digest, "task": "in-hospital-mortality", "horizon_hours": None,
+            "calibration": {"temperature": 1.0, "shift": 0.0}, "thresholds": [{"level": "low", "from": 0.0}],
+        },
+        card={"name": "ensemble", "version": "1"},
+        metrics={},
+    )  # fmt: skip
+    return ensemble

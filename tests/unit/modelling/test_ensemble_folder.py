@@ -3,68 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
-from simulated_stays import ward
+from simulated_stays import CATALOGUE, CODES, ward, write_small_model
 
-from modelling.baselines.ensemble import Ensemble, EnsembleSettings, prepare_inputs
-from modelling.baselines.features import FeatureSettings
-from modelling.baselines.risk_model import ensemble_settings, ensemble_weights
-from modelling.baselines.sequence import SequenceSettings
-from modelling.batches import EncodingSettings, fit_encoding
+from modelling.baselines.ensemble import Ensemble
+from modelling.batches import fit_encoding
 from modelling.errors import CatalogueMismatchError, CheckpointDigestError, TrainingError
 from modelling.models import build_model
-from modelling.registry.folder import write_folder
 from modelling.scoring import load_model, score_samples
 from validation.contracts import empty
-
-CODES = ("heart_rate", "lactate")
-CATALOGUE = SimpleNamespace(
-    features=pl.DataFrame({"feature": CODES, "kind": ["continuous"] * 2, "benchmark": ["Heart Rate", None]}),
-    levels=pl.DataFrame(schema={"feature": pl.String, "level": pl.Int64, "name": pl.String}),
-    digest="catalogue-1",
-)
-TINY = SequenceSettings(hidden=16, epochs=3, pretrain_epochs=1, batch_size=32)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ensemble]:
-    samples, events, encounters, y = ward()
-    settings = EnsembleSettings(
-        sequences={"gru": TINY, "transformer": SequenceSettings(**{**vars(TINY), "body": "transformer"})},
-        seeds=(0, 1), rounds=25, step_hours=6.0,
-    )  # fmt: skip
-    ensemble = Ensemble(features=FeatureSettings(codes=CODES), settings=settings)
-    inputs = prepare_inputs(samples, events, encounters, ensemble.features)
-    ensemble.fit_members(inputs, np.arange(120), y)
-    ensemble.fit_stack(ensemble.member_log_odds(inputs), y)
-    encoding = fit_encoding(
-        samples=samples, encounters=encounters, events=events, recordings=empty("recordings"),
-        catalogue=CATALOGUE, settings=EncodingSettings(max_tokens=4096),
-    )  # fmt: skip
     folder = tmp_path_factory.mktemp("model")
-    write_folder(
-        folder,
-        weights=ensemble_weights(ensemble),
-        config={
-            "model": "ensemble", "model_settings": ensemble_settings(ensemble),
-            "encoding": encoding.to_dict(),
-            "catalogue_digest": "catalogue-1", "task": "mortality", "horizon_hours": None,
-            "calibration": {"temperature": 1.0, "shift": 0.0}, "thresholds": [{"level": "low", "from": 0.0}],
-        },
-        card={"name": "ensemble", "version": "1"},
-        metrics={},
-    )  # fmt: skip
-    return folder, ensemble
+    return folder, write_small_model(folder)
 
 
 def scored(folder: Path, rows: slice = slice(None)) -> tuple[pl.DataFrame, pl.DataFrame]:
     samples, events, encounters, _ = ward()
     return score_samples(
-        load_model(folder, device="cpu", catalogue_digest="catalogue-1"), samples=samples[rows],
+        load_model(folder, device="cpu", catalogue_digest=CATALOGUE.digest), samples=samples[rows],
         encounters=encounters, events=events, recordings=empty("recordings"), images=empty("images"),
         run_folder=folder, site="test",
     )  # fmt: skip
@@ -102,14 +64,14 @@ def test_another_catalogue_or_a_changed_file_is_refused(
 ) -> None:
     folder, _ = trained
     with pytest.raises(CatalogueMismatchError):
-        load_model(folder, device="cpu", catalogue_digest="catalogue-2")
+        load_model(folder, device="cpu", catalogue_digest="another")
     for item in folder.iterdir():
         (tmp_path / item.name).write_bytes(item.read_bytes())
     weights = bytearray((tmp_path / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "weights.safetensors").write_bytes(bytes(weights))
     with pytest.raises(CheckpointDigestError):
-        load_model(tmp_path, device="cpu", catalogue_digest="catalogue-1")
+        load_model(tmp_path, device="cpu", catalogue_digest=CATALOGUE.digest)
 
 
 def test_the_training_loop_cannot_be_asked_for_an_ensemble() -> None:

@@ -1,0 +1,158 @@
+"""Evaluate a model folder on a folder of mapped tables that holds outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from modelling.baselines.clinical_scores import CLINICAL_SCORES
+from modelling.baselines.summaries import observed_tokens
+from modelling.cohorts.tasks import get_task
+from modelling.cohorts.training import training_samples
+from modelling.errors import EvaluationError
+from modelling.evaluation.evaluate import Evaluation, evaluate
+from modelling.evaluation.subgroups import sample_groups
+from modelling.scoring import ScoringModel, score_samples
+from validation.contracts import empty
+
+Watcher = Callable[[str, int, int], None]
+SHARDED = ("events", "recordings", "images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappedFolder:
+    """Contract tables of a folder; a table that the folder lacks is empty, samples may be None."""
+
+    root: Path
+    encounters: pl.DataFrame
+    outcomes: pl.DataFrame
+    events: pl.DataFrame
+    recordings: pl.DataFrame
+    images: pl.DataFrame
+    samples: pl.DataFrame | None
+
+
+def read_mapped(root: Path) -> MappedFolder:
+    """Read a folder such as ``nightingale map-physionet2012`` or ``map-mimic`` writes.
+
+    Raises
+    ------
+    EvaluationError
+        If encounters or events are missing.
+    """
+
+    def table(name: str) -> pl.DataFrame:
+        path = root / f"{name}.parquet"
+        return pl.read_parquet(path) if path.is_file() else empty(name)
+
+    def shards(name: str) -> pl.DataFrame:
+        paths = sorted((root / name).glob("*.parquet"))
+        return pl.concat([pl.read_parquet(path) for path in paths]) if paths else table(name)
+
+    if not (root / "encounters.parquet").is_file():
+        raise EvaluationError(f"{root} holds no encounters.parquet; give a folder of mapped tables")
+    parts = {name: shards(name) for name in SHARDED}
+    if parts["events"].is_empty() and parts["recordings"].is_empty() and parts["images"].is_empty():
+        raise EvaluationError(f"{root} holds no event, recording or image")
+    return MappedFolder(
+        root=root,
+        encounters=table("encounters"),
+        outcomes=table("outcomes"),
+        samples=pl.read_parquet(root / "samples.parquet") if (root / "samples.parquet").is_file() else None,
+        **parts,
+    )
+
+
+def labelled_samples(folder: MappedFolder, task: str) -> pl.DataFrame:
+    """Return the folder's labelled samples of a task, made from its outcomes if it has none.
+
+    Raises
+    ------
+    EvaluationError
+        If there is none.
+    """
+    samples = folder.samples
+    if samples is None or samples.filter(pl.col("task") == task).is_empty():
+        samples = training_samples(folder.encounters, folder.outcomes, task=get_task(task)).samples
+    found = samples.filter(
+        (pl.col("task") == task)
+        & (pl.col("boolean_value").is_not_null() | pl.col("float_value").is_not_null())
+    )
+    if found.is_empty():
+        raise EvaluationError(f"{folder.root} holds no labelled sample of task {task!r}")
+    return found
+
+
+def evaluate_folder(
+    model: ScoringModel,
+    folder: MappedFolder,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    clinical_scores: bool = True,
+    progress: Watcher | None = None,
+) -> tuple[Evaluation, pl.DataFrame]:
+    """Score a folder's labelled samples as at night and evaluate the scores.
+
+    Parameters
+    ----------
+    model
+        From :func:`modelling.scoring.load_model`.
+    folder
+        From :func:`read_mapped`.
+    clinical_scores
+        Compare with NEWS2, MEWS and the SOFA-like score on the same samples.
+
+    Returns
+    -------
+    evaluation, scores
+        ``scores`` is the contract's table. Samples that could not be scored are counted by reason in
+        ``evaluation.skipped`` and are not part of any metric.
+    """
+    samples = labelled_samples(folder, model.task)
+    scores, skipped = score_samples(
+        model,
+        samples=samples,
+        encounters=folder.encounters,
+        events=folder.events,
+        recordings=folder.recordings,
+        images=folder.images,
+        run_folder=folder.root,
+        site="evaluation",
+        progress=progress,
+        explain=False,
+    )
+    if scores.is_empty():
+        raise EvaluationError("no sample could be scored")
+    keys = ["encounter_id", "prediction_time"]
+    joined = samples.join(
+        scores.select(*keys, "probability", "value"), on=keys, how="inner", maintain_order="left"
+    )
+    used = joined.select(samples.columns)
+    regression = get_task(model.task).kind == "regression"
+    label = joined["float_value" if regression else "boolean_value"].cast(pl.Float64).to_numpy()
+    predicted = joined["value" if regression else "probability"].to_numpy()
+    others: Mapping[str, NDArray[np.float64]] = {}
+    if clinical_scores and not regression:
+        tokens = observed_tokens(used, folder.events)
+        others = {name: score(tokens, rows=used.height).total for name, score in CLINICAL_SCORES.items()}
+    reasons = skipped.group_by("reason").len().sort("reason")
+    evaluation = evaluate(
+        label,
+        predicted,
+        task=model.task,
+        model=f"{model.name} {model.digest[:12]}",
+        kind="regression" if regression else "classification",
+        groups=sample_groups(used, folder.encounters, scores),
+        subjects=used["subject_id"].to_numpy(),
+        others=others,
+        skipped=dict(reasons.iter_rows()),
+        resamples=resamples,
+        seed=seed,
+    )
+    return evaluation, scores
