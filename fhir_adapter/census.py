@@ -152,10 +152,10 @@ def _newest(files: list[Path], limits: Limits, log: QuarantineLog, pulled: list[
     plain: list[_Line] = []
     for path in files:
         for block in read_blocks(path, block_bytes=limits.block_bytes, max_line_bytes=limits.max_line_bytes):
-            pulled[0] += len(block.lines) + len(block.too_long)
+            pulled[0] += len(block.numbered) + len(block.too_long)
             for number in block.too_long:
                 log.add(Refusal(Reason.JSON_TOO_LONG), file=path.name, line=number)
-            for number, raw in zip(block.numbers, block.lines, strict=True):
+            for number, raw in block.numbered:
                 try:
                     line = _Line(path.name, number, parse_line(raw))
                 except Refusal as refusal:

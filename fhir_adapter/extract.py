@@ -92,8 +92,8 @@ class _Workbench:
         self.exact_lines = 0
 
     def open_log(self, block: Block) -> QuarantineLog:
-        """Count a block's lines and start its quarantine with those over the limit."""
-        self.pulled += len(block.lines) + len(block.too_long)
+        """Start a block's quarantine with the lines over the limit."""
+        self.pulled += len(block.too_long)
         log = QuarantineLog(stage="extract")
         for number in block.too_long:
             log.add(Refusal(Reason.JSON_TOO_LONG), file=self.part.file, line=number)
@@ -226,6 +226,7 @@ def _extract_observations(
         reading = read_block(
             block, file=bench.part.file, subjects=subjects, default_zone=zone, quarantine=log
         )
+        bench.pulled += reading.pulled
         bench.exact_lines += reading.exact_lines
         bench.writers["observations"].append(reading.observations)
         bench.index.add(reading.entries)
@@ -251,14 +252,15 @@ def _extract_singly(
         refusals += [(line, Refusal(bench.skipped[line])) for line, _ in resources if line in bench.skipped]
         for line, refusal in refusals:
             log.add(refusal, file=bench.part.file, line=line)
-        bench.exact_lines += len(block.lines)
+        bench.pulled += len(block.numbered)
+        bench.exact_lines += len(block.numbered)
         wanted = [(line, resource) for line, resource in resources if line not in bench.skipped]
         _read_resources(bench, log, wanted, table, read)
         bench.close_log(log)
 
 
 def _parsed(block: Block, refusals: list[tuple[int, Refusal]] | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in zip(block.numbers, block.lines, strict=True):
+    for number, line in block.numbered:
         try:
             yield number, parse_line(line)
         except Refusal as refusal:

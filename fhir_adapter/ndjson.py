@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, NoReturn, Self, cast
 
 from fhir_adapter.errors import Refusal, SourceError
 from validation.reasons import Reason
 
 BLOCK_BYTES = 8_000_000
 MAX_LINE_BYTES = 8_000_000
-MAX_DEPTH = 64
-FEW_BRACKETS = 200
+MAX_DEPTH = 512
+FEW_BRACKETS = 512
 """A line with no more opening brackets than this needs no measuring: parsers take that depth."""
 
 
@@ -30,17 +32,45 @@ class Block:
 
     Attributes
     ----------
-    lines
-        Non-empty lines, without line ends.
-    numbers
-        1-based line number of each.
+    data
+        The lines as they stand in the file, without those over the limit.
+    first
+        1-based number of the first line of ``data``.
+    n_lines
+        Lines in ``data``, blank ones included.
     too_long
-        Line numbers of lines over the limit, which are not in ``lines``.
+        Numbers of the lines over the limit.
     """
 
-    lines: list[bytes]
-    numbers: list[int]
-    too_long: list[int]
+    data: bytes
+    first: int
+    n_lines: int
+    too_long: tuple[int, ...] = ()
+
+    @cached_property
+    def numbered(self) -> list[tuple[int, bytes]]:
+        """Non-empty lines with their numbers."""
+        pieces = self.data.split(b"\n")
+        return [
+            (number, line)
+            for number, line in enumerate(pieces[: self.n_lines], start=self.first)
+            if line and not line.isspace()
+        ]
+
+    @property
+    def lines(self) -> list[bytes]:
+        """Non-empty lines."""
+        return [line for _, line in self.numbered]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Line numbers of :attr:`lines`."""
+        return [number for number, _ in self.numbered]
+
+    @classmethod
+    def of(cls, lines: list[bytes], first: int = 1) -> Self:
+        """Build a block from lines."""
+        return cls(b"\n".join(lines), first, len(lines))
 
 
 def open_binary(path: Path) -> IO[bytes]:
@@ -68,37 +98,40 @@ def read_blocks(
     try:
         with open_binary(path) as file:
             while data := file.read(block_bytes):
-                too_long: list[int] = []
+                too_long: tuple[int, ...] = ()
                 if skipping:
                     end = data.find(b"\n")
                     if end < 0:
                         continue
                     data, skipping = data[end + 1 :], False
                     next_line += 1
-                pieces = (rest + data).split(b"\n")
-                rest = pieces.pop()
+                whole, end_of_line, tail = data.rpartition(b"\n")
+                if not end_of_line:
+                    rest += tail
+                else:
+                    ready, rest = rest + whole, tail
+                    n_lines = ready.count(b"\n") + 1
+                    ready, too_long = _without_long(ready, next_line, max_line_bytes)
+                    yield Block(ready, next_line, n_lines, too_long)
+                    next_line += n_lines
                 if len(rest) > max_line_bytes:
-                    too_long.append(next_line + len(pieces))
+                    yield Block(b"", next_line, 0, (next_line,))
                     rest, skipping = b"", True
-                block = _block(pieces, next_line, too_long, max_line_bytes)
-                next_line += len(pieces)
-                yield block
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path.name} cannot be read to its end ({type(error).__name__})") from None
     if rest:
-        yield _block([rest], next_line, [], max_line_bytes)
+        yield Block(rest, next_line, 1)
 
 
-def _block(pieces: list[bytes], first: int, too_long: list[int], limit: int) -> Block:
-    lines: list[bytes] = []
-    numbers: list[int] = []
-    for number, line in enumerate(pieces, start=first):
-        if len(line) > limit:
-            too_long.append(number)
-        elif line and not line.isspace():
-            lines.append(line)
-            numbers.append(number)
-    return Block(lines, numbers, sorted(too_long))
+def _without_long(data: bytes, first: int, limit: int) -> tuple[bytes, tuple[int, ...]]:
+    """Blank the lines over the limit, so that the others keep their numbers."""
+    if len(data) <= limit:
+        return data, ()
+    lines = data.split(b"\n")
+    long = tuple(number for number, line in enumerate(lines, start=first) if len(line) > limit)
+    if not long:
+        return data, ()
+    return b"\n".join(b"" if len(line) > limit else line for line in lines), long
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
@@ -109,6 +142,8 @@ def parse_line(line: bytes) -> dict[str, Any]:
     Refusal
         ``json.unreadable`` or ``json.too_deep``.
     """
+    if has_many_brackets(line) and _depth(line) > MAX_DEPTH:
+        raise Refusal(Reason.JSON_TOO_DEEP)
     try:
         value = json.loads(line, parse_constant=_no_constant)
     except RecursionError:
@@ -117,8 +152,6 @@ def parse_line(line: bytes) -> dict[str, Any]:
         raise Refusal(Reason.JSON_UNREADABLE) from None
     if not isinstance(value, dict):
         raise Refusal(Reason.JSON_UNREADABLE, "not an object")
-    if has_many_brackets(line) and _depth(value) > MAX_DEPTH:
-        raise Refusal(Reason.JSON_TOO_DEEP)
     if b"\\u" in line:
         try:  # a lone surrogate is legal JSON escape but no text
             json.dumps(value, ensure_ascii=False).encode()
@@ -129,22 +162,21 @@ def parse_line(line: bytes) -> dict[str, Any]:
 
 def has_many_brackets(line: bytes) -> bool:
     """Tell whether a line could be nested too deep."""
-    return line.count(b"{") + line.count(b"[") > FEW_BRACKETS
+    return len(line) > 2 * FEW_BRACKETS and line.count(b"{") + line.count(b"[") > FEW_BRACKETS
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _depth(value: object) -> int:
-    """Return nesting depth without recursion."""
-    deepest = 0
-    stack = [(value, 1)]
-    while stack:
-        item, level = stack.pop()
-        deepest = max(deepest, level)
-        if isinstance(item, dict):
-            stack.extend((child, level + 1) for child in item.values() if isinstance(child, (dict, list)))
-        elif isinstance(item, list):
-            stack.extend((child, level + 1) for child in item if isinstance(child, (dict, list)))
+def _depth(line: bytes) -> int:
+    """Return nesting depth of brackets outside strings, by one pass over them."""
+    deepest = level = 0
+    for match in re.finditer(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', line):
+        token = match[0]
+        if token in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif token in b"]}":
+            level -= 1
     return deepest

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -52,7 +53,7 @@ _COMPONENT = pl.Struct(
     }
 )
 _REFERENCE = pl.Struct({"reference": pl.String})
-ALWAYS: dict[str, Any] = {
+SCHEMA: dict[str, Any] = {
     "resourceType": pl.String,
     "id": pl.String,
     "meta": pl.Struct({"versionId": pl.String, "lastUpdated": pl.String}),
@@ -63,9 +64,6 @@ ALWAYS: dict[str, Any] = {
     "effectiveDateTime": pl.String,
     "issued": pl.String,
     "valueQuantity": _QUANTITY,
-}
-"""Elements that are always looked at."""
-RARE: dict[str, Any] = {
     "component": pl.List(_COMPONENT),
     "valueCodeableConcept": pl.String,
     "valueString": pl.String,
@@ -84,9 +82,9 @@ RARE: dict[str, Any] = {
     "modifierExtension": pl.String,
     "implicitRules": pl.String,
 }
-"""Elements that are read only in blocks where their name occurs."""
+"""Elements that are looked at; anything else in a resource is passed over."""
 TAKEN_VALUES = ("valueQuantity", "valueCodeableConcept", "valueString")
-_SCHEMA: dict[str, Any] = {**empty("observations").drop("source_file").schema, "position": pl.UInt32}
+_SCHEMA: dict[str, Any] = dict(empty("observations").drop("source_file").schema)
 
 
 @dataclass
@@ -100,12 +98,15 @@ class Columns:
     index
         ``source_line, id, version, updated`` of the lines taken.
     left
-        Positions in the block's lines that the exact path must read.
+        Numbers of the lines that the exact path must read.
+    whole
+        Whether polars read the block as it stood, and so saw a resource on every line.
     """
 
     rows: pl.DataFrame
     index: pl.DataFrame
     left: list[int] = field(default_factory=list)
+    whole: bool = False
 
 
 INDEX_SCHEMA: dict[str, Any] = {
@@ -124,22 +125,24 @@ def read_columns(block: Block, *, subjects: dict[str, int]) -> Columns:
     subjects
         FHIR id of a patient to subject_id.
     """
-    positions = range(len(block.lines))
-    left = [at for at in positions if b"\\" in block.lines[at] or has_many_brackets(block.lines[at])]
-    if left:
-        odd = set(left)
-        positions_taken = [at for at in positions if at not in odd]
-    else:
-        positions_taken = list(positions)
+    if b"\\" not in block.data:
+        whole = _parse(block.data, block.n_lines, range(block.first, block.first + block.n_lines))
+        if whole is not None:
+            return replace(_take(whole, subjects), whole=True)
+    numbered = block.numbered
+    left = [number for number, line in numbered if b"\\" in line or has_many_brackets(line)]
+    odd = set(left)
+    ordinary = [item for item in numbered if item[0] not in odd] if left else numbered
     rows: list[pl.DataFrame] = []
     index: list[pl.DataFrame] = []
-    pending = [positions_taken] if positions_taken else []
+    pending = [ordinary] if ordinary else []
     while pending:
         piece = pending.pop()
-        frame = _parse(block, piece)
+        numbers = [number for number, _ in piece]
+        frame = _parse(b"\n".join(line for _, line in piece), len(piece), numbers)
         if frame is None:
             if len(piece) <= SMALL_PIECE:
-                left.extend(piece)
+                left.extend(numbers)
             else:
                 half = len(piece) // 2
                 pending += [piece[half:], piece[:half]]
@@ -155,22 +158,19 @@ def read_columns(block: Block, *, subjects: dict[str, int]) -> Columns:
     )
 
 
-def _parse(block: Block, positions: list[int]) -> pl.DataFrame | None:
-    """Return the lines' elements with their positions, or None if polars refuses the piece."""
-    lines = block.lines if len(positions) == len(block.lines) else [block.lines[at] for at in positions]
-    data = b"\n".join(lines)
-    schema = ALWAYS | {name: kind for name, kind in RARE.items() if name.encode() in data}
+def _parse(data: bytes, n_lines: int, numbers: Sequence[int]) -> pl.DataFrame | None:
+    """Return the lines' elements, or None if polars refuses the piece or sees other lines than we do."""
     try:
-        frame = pl.read_ndjson(io.BytesIO(data), schema=schema)
+        frame = pl.read_ndjson(io.BytesIO(data), schema=SCHEMA)
     except pl.exceptions.PolarsError:
         return None
-    if frame.height != len(positions):
+    if frame.height != n_lines:
         return None
-    return frame.with_columns(
-        pl.Series("position", positions, dtype=pl.UInt32),
-        pl.Series("source_line", [block.numbers[at] for at in positions], dtype=pl.UInt32),
-        *(pl.lit(None, dtype=kind).alias(name) for name, kind in RARE.items() if name not in schema),
-    )
+    if isinstance(numbers, range):
+        lines = pl.int_range(numbers.start, numbers.stop, dtype=pl.UInt32, eager=True)
+    else:
+        lines = pl.Series(numbers, dtype=pl.UInt32)
+    return frame.with_columns(lines.alias("source_line"))
 
 
 def _take(frame: pl.DataFrame, subjects: dict[str, int]) -> Columns:
@@ -219,15 +219,15 @@ def _take(frame: pl.DataFrame, subjects: dict[str, int]) -> Columns:
     rows: list[pl.DataFrame] = []
     values = _with_values(frame.filter("single").with_columns(quantity.field("value").alias("value")))
     rows.append(_finish(values.filter("good"), component=0))
-    taken = [values.filter("good").get_column("position")]
+    taken = [values.filter("good").get_column("source_line")]
     if frame.get_column("panel").any():
         panels = _panels(frame.filter("panel"))
         rows.append(panels)
-        taken.append(panels.get_column("position").unique())
+        taken.append(panels.get_column("source_line").unique())
     done = pl.concat(taken)
-    rest = frame.filter(~pl.col("position").is_in(done.implode()))
-    left = rest.get_column("position").to_list()
-    kept = frame.filter(pl.col("position").is_in(done.implode())) if left else frame
+    rest = frame.filter(~pl.col("source_line").is_in(done.implode()))
+    left = rest.get_column("source_line").to_list()
+    kept = frame.filter(pl.col("source_line").is_in(done.implode())) if left else frame
     index = kept.select(
         "source_line",
         "id",
@@ -286,7 +286,6 @@ def _plain_units(frame: pl.DataFrame) -> pl.Expr:
 def _panels(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the component rows of panels whose every component is of common shape."""
     shared = [
-        "position",
         "source_line",
         "subject_id",
         "encounter_id",
@@ -309,7 +308,7 @@ def _panels(frame: pl.DataFrame) -> pl.DataFrame:
     others = [name for name in _COMPONENT.to_schema() if name not in {"code", *TAKEN_VALUES}]
     parts = _with_values(parts)
     good = pl.col("good") & (taken_types == 1) & pl.all_horizontal(pl.col(name).is_null() for name in others)
-    parts = parts.filter(good.all().over("position"))
+    parts = parts.filter(good.all().over("source_line"))
     return _finish(parts, component=None)
 
 
@@ -331,7 +330,6 @@ def _finish(frame: pl.DataFrame, *, component: int | None) -> pl.DataFrame:
         pl.concat_str(pl.lit("Observation/"), "id").alias("source_ref"),
         "source_line",
         number.alias("component"),
-        "position",
     )
 
 

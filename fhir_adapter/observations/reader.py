@@ -30,6 +30,8 @@ class BlockReading:
         One row a line with a FHIR id, for :class:`fhir_adapter.versions.VersionIndex`.
     waveforms
         Lines that hold SampledData: ``(line number, resource)``.
+    pulled
+        Non-empty lines of the block.
     exact_lines
         How many lines took the exact path.
     """
@@ -37,6 +39,7 @@ class BlockReading:
     observations: pl.DataFrame
     entries: pl.DataFrame
     waveforms: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    pulled: int = 0
     exact_lines: int = 0
 
 
@@ -87,19 +90,21 @@ def read_block(
     if columnar:
         columns = read_columns(block, subjects=subjects)
         left = columns.left
+        pulled = block.n_lines if columns.whole else len(block.numbered)
         frames.append(columns.rows.with_columns(pl.lit(file).alias("source_file")).select(list(schema)))
         entry_frames.append(columns.index.with_columns(pl.lit(False).alias("refused")).select(list(ENTRIES)))
     else:
-        left = list(range(len(block.lines)))
-    reading = BlockReading(pl.DataFrame(), pl.DataFrame(), exact_lines=len(left))
+        left = block.numbers
+        pulled = len(left)
+    reading = BlockReading(pl.DataFrame(), pl.DataFrame(), pulled=pulled, exact_lines=len(left))
     rows: list[dict[str, Any]] = []
     entries: list[dict[str, Any]] = []
-    for at in left:
-        number = block.numbers[at]
+    lines = dict(block.numbered) if left else {}
+    for number in left:
         resource: dict[str, Any] = {}
         refused = False
         try:
-            resource = parse_line(block.lines[at])
+            resource = parse_line(lines[number])
             if has_sampled_data(resource):
                 reading.waveforms.append((number, resource))
                 continue
