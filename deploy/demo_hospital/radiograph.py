@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    UID,
-    DigitalXRayImageStorageForPresentation,
-    ExplicitVRLittleEndian,
-    JPEGLSLossless,
-    RLELossless,
-    generate_uid,
-)
 from scipy.ndimage import gaussian_filter, zoom
-
-SOP_CLASS = str(DigitalXRayImageStorageForPresentation)
-UID_PREFIX = "2.25."
 
 
 def _ellipse(
@@ -67,108 +51,3 @@ def draw_chest(
     if portable:
         image = 0.12 + 0.80 * image
     return np.clip(image, 0, 1)
-
-
-@dataclass(frozen=True)
-class Uids:
-    """The three DICOM identifiers of an image."""
-
-    study: str
-    series: str
-    instance: str
-
-    @property
-    def path(self) -> Path:
-        """Where a folder archive keeps the image."""
-        return Path(self.study) / self.series / f"{self.instance}.dcm"
-
-
-def make_uids(seed: int, image: str) -> Uids:
-    """Return UIDs that depend on seed and image name only."""
-    parts = [
-        generate_uid(prefix=UID_PREFIX, entropy_srcs=[str(seed), image, part])
-        for part in ("study", "series", "instance")
-    ]
-    return Uids(*[str(part) for part in parts])
-
-
-def make_dicom(
-    pixels: NDArray[np.float64] | None,
-    *,
-    uids: Uids,
-    patient_id: str,
-    taken: datetime,
-    view: str,
-    bits: int = 12,
-    inverted: bool = False,
-    syntax: str = "explicit",
-) -> Dataset:
-    """Return a DX dataset.
-
-    Parameters
-    ----------
-    pixels
-        Image in 0 to 1, air dark, shape ``[rows, columns]``; None leaves pixel data out (a planted fault).
-    taken
-        Aware time of exposure; its offset goes to Timezone Offset From UTC.
-    view
-        ``AP``, ``PA`` or ``LL``.
-    bits
-        Bits stored, 12 or 16.
-    inverted
-        Store as MONOCHROME1.
-    syntax
-        ``explicit``, ``rle`` or ``jpeg-ls``.
-    """
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    data.file_meta.MediaStorageSOPInstanceUID = UID(uids.instance)
-    data.preamble = b"\0" * 128
-    data.SpecificCharacterSet = "ISO_IR 192"
-    data.SOPClassUID, data.SOPInstanceUID = DigitalXRayImageStorageForPresentation, uids.instance
-    data.StudyInstanceUID, data.SeriesInstanceUID = uids.study, uids.series
-    data.PatientID, data.PatientName = patient_id, f"Synthetic^{patient_id}"
-    data.PatientComments = "Synthetic test data of the Nightingale demo hospital"
-    data.ImageComments = "SYNTHETIC: drawn by a program, shows no patient"
-    data.PatientBirthDate, data.PatientSex = "", "O"
-    data.Modality, data.BodyPartExamined, data.ViewPosition = "DX", "CHEST", view
-    data.PresentationIntentType = "FOR PRESENTATION"
-    data.ImageType = ["DERIVED", "PRIMARY"]
-    data.Manufacturer = "Nightingale demo hospital"
-    data.StudyDate = data.SeriesDate = data.ContentDate = data.AcquisitionDate = taken.strftime("%Y%m%d")
-    data.StudyTime = data.SeriesTime = data.ContentTime = data.AcquisitionTime = taken.strftime("%H%M%S")
-    data.TimezoneOffsetFromUTC = taken.strftime("%z")
-    data.AccessionNumber, data.StudyID = "", "1"
-    data.SeriesNumber, data.InstanceNumber = 1, 1
-    data.ReferringPhysicianName = ""
-    data.PatientOrientation = ["L", "F"]
-    data.BurnedInAnnotation = "NO"
-    data.LossyImageCompression = "00"
-    if pixels is None:
-        return data
-    top = 2**bits - 1
-    stored = np.round((1 - pixels if inverted else pixels) * top * 0.9).astype(np.uint16)
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME1" if inverted else "MONOCHROME2"
-    data.Rows, data.Columns = stored.shape
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, bits, bits - 1, 0
-    data.ImagerPixelSpacing = [1.4, 1.4]
-    data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LOG", -1 if inverted else 1
-    data.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
-    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = 0, 1, "US"
-    data.WindowCenter, data.WindowWidth = int(top * 0.45), int(top * 0.9)
-    data.PixelData = stored.tobytes()
-    if syntax == "rle":
-        data.compress(RLELossless, generate_instance_uid=False)
-    elif syntax == "jpeg-ls":
-        data.compress(JPEGLSLossless, generate_instance_uid=False)
-    return data
-
-
-def write_dicom(data: Dataset, archive: Path, uids: Uids) -> Path:
-    """Write a dataset below the archive and return its path."""
-    path = archive / uids.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path, enforce_file_format=True)
-    return path

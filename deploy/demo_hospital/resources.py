@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from deploy.demo_hospital.coding import HOSPITAL, LOINC, SNOMED, TEST_DATA, WARDS
+from deploy.demo_hospital.dicom import SOP_CLASS, Uids
 from deploy.demo_hospital.stays import Move, Stay
 
 Resource = dict[str, Any]
 ORGANISATION_ID = "demo-hospital"
 ENDPOINT_ID = "demo-pacs"
+WFDB_HEADER = "application/x-wfdb-header"
+WFDB_SIGNAL = "application/x-wfdb-signal"
+"""No registered media types exist for WFDB; these are agreed with :mod:`fhir_adapter.waveforms`."""
 DICOMWEB_ADDRESS = f"{HOSPITAL}/dicom-web"
 """Placeholder address of the PACS in the NDJSON files; loading into a server replaces it by the real one."""
 
@@ -24,7 +28,7 @@ NARRATIVE = {
 }
 
 
-def stamp(moment: datetime, zone: ZoneInfo) -> str:
+def stamp(moment: datetime, zone: tzinfo) -> str:
     """Write an instant in a zone, to the second."""
     return moment.astimezone(zone).replace(microsecond=0).isoformat()
 
@@ -221,15 +225,22 @@ def attachment(content_type: str, url: str, data: bytes, title: str, created: st
 
 
 def ecg_document(
-    stay: Stay, *, number: str, moment: datetime, attachments: list[Resource], zone: ZoneInfo
+    *,
+    resource_id: str,
+    patient_id: str,
+    encounter_id: str,
+    moment: datetime,
+    attachments: list[Resource],
+    zone: tzinfo,
+    description: str = "12-lead ECG (synthetic)",
 ) -> Resource:
     """Return the DocumentReference of a twelve-lead ECG kept as WFDB header and signal files."""
     return {
         "resourceType": "DocumentReference",
-        "id": f"{stay.patient_id}-ecg-{number}",
+        "id": resource_id,
         "meta": META,
         "text": NARRATIVE,
-        "identifier": [{"system": f"{HOSPITAL}/ecgs", "value": f"{stay.patient_id}-{number}"}],
+        "identifier": [{"system": f"{HOSPITAL}/ecgs", "value": resource_id}],
         "status": "current",
         "docStatus": "final",
         "type": {
@@ -238,59 +249,57 @@ def ecg_document(
                 {"system": LOINC, "code": "11524-6", "display": "EKG study"},
             ]
         },
-        "subject": {"reference": f"Patient/{stay.patient_id}"},
+        "subject": {"reference": f"Patient/{patient_id}"},
         "date": stamp(moment + timedelta(minutes=6), zone),
-        "description": "12-lead ECG (synthetic)",
+        "description": description,
         "content": [{"attachment": item} for item in attachments],
         "context": {
-            "encounter": [{"reference": f"Encounter/{stay.encounter_at(moment)}"}],
+            "encounter": [{"reference": f"Encounter/{encounter_id}"}],
             "period": {"start": stamp(moment, zone), "end": stamp(moment + timedelta(seconds=10), zone)},
         },
     }
 
 
 def imaging_study(
-    stay: Stay,
     *,
-    number: str,
+    resource_id: str,
+    patient_id: str,
+    encounter_id: str,
     moment: datetime,
-    study_uid: str,
-    series_uid: str,
-    instance_uid: str,
-    sop_class: str,
-    zone: ZoneInfo,
+    uids: Uids,
+    zone: tzinfo,
+    description: str = "Chest radiograph (synthetic)",
 ) -> Resource:
     """Return the ImagingStudy of one chest radiograph with one instance."""
     modality = {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "DX"}
+    instance = {
+        "uid": uids.instance,
+        "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{SOP_CLASS}"},
+        "number": 1,
+    }
     return {
         "resourceType": "ImagingStudy",
-        "id": f"{stay.patient_id}-cxr-{number}",
+        "id": resource_id,
         "meta": META,
         "text": NARRATIVE,
-        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{study_uid}"}],
+        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{uids.study}"}],
         "status": "available",
         "modality": [modality],
-        "subject": {"reference": f"Patient/{stay.patient_id}"},
-        "encounter": {"reference": f"Encounter/{stay.encounter_at(moment)}"},
+        "subject": {"reference": f"Patient/{patient_id}"},
+        "encounter": {"reference": f"Encounter/{encounter_id}"},
         "started": stamp(moment, zone),
         "endpoint": [{"reference": f"Endpoint/{ENDPOINT_ID}"}],
         "numberOfSeries": 1,
         "numberOfInstances": 1,
-        "description": "Chest radiograph (synthetic)",
+        "description": description,
         "series": [
             {
-                "uid": series_uid,
+                "uid": uids.series,
                 "number": 1,
                 "modality": modality,
                 "numberOfInstances": 1,
                 "bodySite": {"system": SNOMED, "code": "51185008", "display": "Thoracic structure"},
-                "instance": [
-                    {
-                        "uid": instance_uid,
-                        "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{sop_class}"},
-                        "number": 1,
-                    }
-                ],
+                "instance": [instance],
             }
         ],
     }

@@ -1,4 +1,4 @@
-"""Adapter, mapper and judges read the demo hospital: each planted fault gets its reason, nothing else does."""
+"""Adapter, mapper and judges read the demo hospital: each planted fault gets its reason, and nothing else."""
 
 from __future__ import annotations
 
