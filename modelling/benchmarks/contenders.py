@@ -99,7 +99,7 @@ def _labels(cohort: Cohort, soft: float) -> Floats:
     return soft_labels(cohort.labels, cohort.outcomes.get("died_within_90_days"), soft)
 
 
-def baseline_contenders(inputs: InputCache) -> list[Contender]:
+def baseline_contenders(inputs: InputCache, *, seeds: tuple[int, ...] = (0, 1, 2)) -> list[Contender]:
     """Return the clinical scores and the trained baselines.
 
     ``boosting`` and ``logistic regression`` see the plain label; those named ``+ later outcomes`` also learn
@@ -125,6 +125,7 @@ def baseline_contenders(inputs: InputCache) -> list[Contender]:
                 name=f"boosting{suffix}",
                 score=partial(_boosting, inputs, soft),
                 settings=common | dict(PARAMETERS) | {"rounds": ROUNDS},
+                seeds=seeds,
             )
         )
     for name, settings in SEQUENCES.items():
@@ -133,6 +134,7 @@ def baseline_contenders(inputs: InputCache) -> list[Contender]:
                 name=f"{name} + later outcomes",
                 score=partial(_sequence, inputs, settings, SOFT),
                 settings=wards | {"soft": SOFT} | asdict(settings),
+                seeds=seeds,
             )
         )
     return found

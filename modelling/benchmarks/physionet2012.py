@@ -32,6 +32,7 @@ import torch
 
 from modelling.benchmarks.contenders import InputCache, baseline_contenders
 from modelling.benchmarks.harness import Cohort, Contender, OutOfFold, assign_folds, collect, run_all
+from modelling.benchmarks.networks import network_contenders
 from modelling.benchmarks.table import differences, markdown, rows_of
 from modelling.catalogue import Catalogue, load_catalogue
 from modelling.cohorts.tasks import get_task
@@ -190,13 +191,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="PhysioNet 2012 mortality, five folds of sets a and b")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--results", type=Path, default=Path("var/bench-models"))
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true", help="print what is finished, run nothing")
     parser.add_argument("--only", nargs="*", help="names of contenders to run")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        cohort, _ = load_cohort(arguments.data)
-        contenders = baseline_contenders(InputCache())
+        cohort, catalogue = load_cohort(arguments.data)
+        seeds = tuple(range(arguments.seeds))
+        contenders = [
+            *baseline_contenders(InputCache(), seeds=seeds),
+            *network_contenders(catalogue, seeds=seeds),
+        ]
         if not arguments.table:
             chosen = [one for one in contenders if not arguments.only or one.name in arguments.only]
             run(cohort, chosen, arguments.results)

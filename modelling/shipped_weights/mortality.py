@@ -54,7 +54,7 @@ LIMITS = [
 ]
 
 
-def members(cohort: Cohort, results: Path, inputs: InputCache) -> list[OutOfFold]:
+def members(cohort: Cohort, results: Path, inputs: InputCache, seeds: tuple[int, ...]) -> list[OutOfFold]:
     """Return the out-of-fold scores of the ensemble's members.
 
     Raises
@@ -62,7 +62,7 @@ def members(cohort: Cohort, results: Path, inputs: InputCache) -> list[OutOfFold
     BenchmarkError
         If the benchmark has not been run on this cohort.
     """
-    contenders = {contender.name: contender for contender in baseline_contenders(inputs)}
+    contenders = {contender.name: contender for contender in baseline_contenders(inputs, seeds=seeds)}
     found = []
     for name in ENSEMBLE:
         result = collect(results, cohort, contenders[name])
@@ -81,11 +81,12 @@ def build(
     *,
     results: Path,
     out: Path,
+    seeds: tuple[int, ...],
     say: Callable[[str], None],
 ) -> str:
     """Fit on every stay, write the model folder and its evaluation, and return the digest."""
     inputs = InputCache()
-    parts = members(cohort, results, inputs)
+    parts = members(cohort, results, inputs, seeds)
     crossed = sigmoid(stacked(cohort, parts))
     groups = sample_groups(cohort.samples, cohort.encounters)
     evaluation = evaluate(
@@ -104,7 +105,7 @@ def build(
     say(f"out of fold: AUROC {evaluation.metrics['auroc'].value:.4f}")
 
     settings = EnsembleSettings(
-        sequences=dict(zip(("gru", "transformer"), SEQUENCES.values(), strict=True)), soft=SOFT
+        sequences=dict(zip(("gru", "transformer"), SEQUENCES.values(), strict=True)), seeds=seeds, soft=SOFT
     )
     ensemble = Ensemble(features=inputs.settings(cohort), settings=settings)
     ensemble.weights, ensemble.intercept = fit_stack(
@@ -199,6 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the shipped mortality model on PhysioNet 2012")
     parser.add_argument("--data", type=Path, required=True, help="folder of set-a.parquet and so on")
     parser.add_argument("--results", type=Path, default=Path("var/bench-models"))
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -209,6 +211,7 @@ def main() -> None:
             catalogue,
             results=arguments.results,
             out=arguments.out,
+            seeds=tuple(range(arguments.seeds)),
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except ModellingError as error:
