@@ -33,6 +33,26 @@ def stamp(moment: datetime, zone: tzinfo) -> str:
     return moment.astimezone(zone).replace(microsecond=0).isoformat()
 
 
+def endpoint() -> Resource:
+    """Return the Endpoint of the PACS."""
+    return {
+        "resourceType": "Endpoint",
+        "id": ENDPOINT_ID,
+        "meta": META,
+        "text": NARRATIVE,
+        "status": "active",
+        "connectionType": {
+            "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",
+            "code": "dicom-wado-rs",
+        },
+        "name": "Demo PACS, DICOMweb (synthetic)",
+        "managingOrganization": {"reference": f"Organization/{ORGANISATION_ID}"},
+        "payloadType": [{"text": "DICOM WADO-RS"}],
+        "payloadMimeType": ["application/dicom"],
+        "address": DICOMWEB_ADDRESS,
+    }
+
+
 def organisations() -> list[Resource]:
     """Return the Organization, its wards as Locations, and the PACS Endpoint."""
     resources: list[Resource] = [
@@ -45,22 +65,7 @@ def organisations() -> list[Resource]:
             "active": True,
             "name": "Demo hospital (synthetic)",
         },
-        {
-            "resourceType": "Endpoint",
-            "id": ENDPOINT_ID,
-            "meta": META,
-            "text": NARRATIVE,
-            "status": "active",
-            "connectionType": {
-                "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",
-                "code": "dicom-wado-rs",
-            },
-            "name": "Demo PACS, DICOMweb (synthetic)",
-            "managingOrganization": {"reference": f"Organization/{ORGANISATION_ID}"},
-            "payloadType": [{"text": "DICOM WADO-RS"}],
-            "payloadMimeType": ["application/dicom"],
-            "address": DICOMWEB_ADDRESS,
-        },
+        endpoint(),
     ]
     return resources + [
         {
