@@ -8,7 +8,9 @@ different places, so that pulled = accepted + quarantined says something.
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,18 +24,21 @@ from fhir_adapter.images.study import ImageArchive, StudyReader
 from fhir_adapter.limits import Limits
 from fhir_adapter.ndjson import Block, parse_line, read_blocks
 from fhir_adapter.observations.exact import source_ref
-from fhir_adapter.observations.reader import read_block, version_entry
+from fhir_adapter.observations.reader import BlockReading, read_block, version_entry
 from fhir_adapter.quarantine import QuarantineLog
 from fhir_adapter.shards import ShardWriter, SmallShardWriter, TableStream
 from fhir_adapter.sources.part import Part
 from fhir_adapter.versions import ENTRIES, VersionIndex
 from fhir_adapter.waveforms.archive import WaveformArchive
 from fhir_adapter.waveforms.recording import RecordingReader
+from fhir_adapter.worker import DecodeWorker
 from validation.contracts import Manifest, empty, write_json
 from validation.reasons import Reason
 
-RESOURCE_TYPES = ("Observation", "DocumentReference", "Media", "ImagingStudy")
+RESOURCE_TYPES = ("Observation", "DocumentReference", "Media", "ImagingStudy", "OperationOutcome")
 TABLES = ("observations", "recordings", "images")
+READ_AHEAD = 2
+"""Blocks of Observations in work at a time."""
 Reader = Callable[[dict[str, Any]], tuple[list[dict[str, Any]], list[Refusal]]]
 """Gives a resource's rows, and what was refused beside them; raises :class:`Refusal` for the whole."""
 
@@ -93,7 +98,6 @@ class _Workbench:
 
     def open_log(self, block: Block) -> QuarantineLog:
         """Start a block's quarantine with the lines over the limit."""
-        self.pulled += len(block.too_long)
         log = QuarantineLog(stage="extract")
         for number in block.too_long:
             log.add(Refusal(Reason.JSON_TOO_LONG), file=self.part.file, line=number)
@@ -185,11 +189,18 @@ def extract_part(
     zone = ZoneInfo(default_zone) if default_zone else None
     subjects = dict(census_subjects.select("patient_id", "subject_id").iter_rows())
     archive = WaveformArchive(waveform_archive) if isinstance(waveform_archive, Path) else waveform_archive
-    recordings = RecordingReader(
-        archive=archive, run_folder=run_folder, subjects=subjects, default_zone=zone, limits=limits
-    )
     folder = run_folder / "extract" / part.name
-    with _workbench(part, folder, n_shards) as bench:
+    with ExitStack() as stack:
+        recordings = RecordingReader(
+            archive=archive,
+            run_folder=run_folder,
+            subjects=subjects,
+            default_zone=zone,
+            limits=limits,
+            read_dicom=stack.enter_context(DecodeWorker("dicom-ecg", limits)),
+        )
+        image_worker = stack.enter_context(DecodeWorker("image", limits))
+        bench = stack.enter_context(_workbench(part, folder, n_shards))
 
         def read_file() -> Iterator[Block]:
             return read_blocks(path, block_bytes=limits.block_bytes, max_line_bytes=limits.max_line_bytes)
@@ -205,8 +216,11 @@ def extract_part(
                 subjects=subjects,
                 default_zone=zone,
                 limits=limits,
+                decode=image_worker,
             )
             _extract_singly(bench, read_file, "images", images.read_study)
+        elif part.resource_type == "OperationOutcome":
+            _extract_singly(bench, read_file, "observations", _refuse_outcome)
         else:
             raise SourceError(f"resource type {part.resource_type} is not extracted")
         summary = bench.finish(run_folder)
@@ -221,11 +235,12 @@ def _extract_observations(
     zone: ZoneInfo | None,
     recordings: RecordingReader,
 ) -> None:
-    for block in blocks:
+    def read(block: Block) -> tuple[QuarantineLog, BlockReading]:
         log = bench.open_log(block)
-        reading = read_block(
-            block, file=bench.part.file, subjects=subjects, default_zone=zone, quarantine=log
-        )
+        found = read_block(block, file=bench.part.file, subjects=subjects, default_zone=zone, quarantine=log)
+        return log, found
+
+    for log, reading in _ahead(read, blocks):
         bench.pulled += reading.pulled
         bench.exact_lines += reading.exact_lines
         bench.writers["observations"].append(reading.observations)
@@ -233,6 +248,20 @@ def _extract_observations(
         entries = _read_resources(bench, log, reading.waveforms, "recordings", recordings.read_observation)
         bench.index.add(pl.DataFrame(entries, schema=ENTRIES))
         bench.close_log(log)
+
+
+def _ahead(
+    read: Callable[[Block], tuple[QuarantineLog, BlockReading]], blocks: Iterator[Block]
+) -> Iterator[tuple[QuarantineLog, BlockReading]]:
+    """Read blocks in order with ``READ_AHEAD`` of them in work: polars leaves the interpreter meanwhile."""
+    with ThreadPoolExecutor(max_workers=READ_AHEAD) as pool:
+        waiting: deque[Future[tuple[QuarantineLog, BlockReading]]] = deque()
+        for block in blocks:
+            waiting.append(pool.submit(read, block))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _extract_singly(
@@ -252,11 +281,17 @@ def _extract_singly(
         refusals += [(line, Refusal(bench.skipped[line])) for line, _ in resources if line in bench.skipped]
         for line, refusal in refusals:
             log.add(refusal, file=bench.part.file, line=line)
-        bench.pulled += len(block.numbered)
+        bench.pulled += len(block.numbered) + len(block.too_long)
         bench.exact_lines += len(block.numbered)
         wanted = [(line, resource) for line, resource in resources if line not in bench.skipped]
         _read_resources(bench, log, wanted, table, read)
         bench.close_log(log)
+
+
+def _refuse_outcome(resource: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Refusal]]:
+    """An export's error file says what the server left out: each line is counted, none is used."""
+    del resource
+    raise Refusal(Reason.OPERATION_OUTCOME)
 
 
 def _parsed(block: Block, refusals: list[tuple[int, Refusal]] | None) -> Iterator[tuple[int, dict[str, Any]]]:

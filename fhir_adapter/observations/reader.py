@@ -96,7 +96,9 @@ def read_block(
     else:
         left = block.numbers
         pulled = len(left)
-    reading = BlockReading(pl.DataFrame(), pl.DataFrame(), pulled=pulled, exact_lines=len(left))
+    reading = BlockReading(
+        pl.DataFrame(), pl.DataFrame(), pulled=pulled + len(block.too_long), exact_lines=len(left)
+    )
     rows: list[dict[str, Any]] = []
     entries: list[dict[str, Any]] = []
     lines = dict(block.numbered) if left else {}

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -94,7 +95,13 @@ def read_attachment(attachment: Attachment, archive: WaveformArchive | None, lim
     return data
 
 
-def read_signals(resource: dict[str, Any], archive: WaveformArchive | None, limits: Limits) -> list[Signal]:
+def read_signals(
+    resource: dict[str, Any],
+    archive: WaveformArchive | None,
+    limits: Limits,
+    *,
+    read_dicom: Callable[[bytes, Limits], Signal] = read_dicom_ecg,
+) -> list[Signal]:
     """Return every ECG among a document's attachments.
 
     Raises
@@ -111,11 +118,11 @@ def read_signals(resource: dict[str, Any], archive: WaveformArchive | None, limi
         if lower.endswith(".hea") or attachment.content_type in HEADER_TYPES:
             signals.append(_read_record(attachment, attachments, archive, limits))
         elif lower.endswith(".dcm") or attachment.content_type == "application/dicom":
-            signals.append(read_dicom_ecg(read_attachment(attachment, archive, limits), limits))
+            signals.append(read_dicom(read_attachment(attachment, archive, limits), limits))
         elif attachment.content_type == "application/octet-stream" and not lower.endswith(".dat"):
             data = read_attachment(attachment, archive, limits)
             if is_dicom(data):
-                signals.append(read_dicom_ecg(data, limits))
+                signals.append(read_dicom(data, limits))
     if not signals:
         raise Refusal(Reason.ATTACHMENT_TYPE_NOT_SUPPORTED)
     return signals

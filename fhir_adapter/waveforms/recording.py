@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fhir_adapter.references import element_reference, scalar_text
 from fhir_adapter.times import parse_time
 from fhir_adapter.waveforms.archive import WaveformArchive
 from fhir_adapter.waveforms.attachments import list_attachments, read_signals
+from fhir_adapter.waveforms.dicom_ecg import read_dicom_ecg
 from fhir_adapter.waveforms.sampled_data import read_sampled_data
 from fhir_adapter.waveforms.signal import Signal
 from validation.reasons import Reason
@@ -35,6 +37,8 @@ class RecordingReader:
         Arrays are stored below it.
     subjects
         FHIR id of a patient to subject_id.
+    read_dicom
+        Decoder of DICOM ECGs; the default works in this process.
     """
 
     def __init__(
@@ -45,7 +49,9 @@ class RecordingReader:
         subjects: dict[str, int],
         default_zone: ZoneInfo | None,
         limits: Limits,
+        read_dicom: Callable[[bytes, Limits], Signal] = read_dicom_ecg,
     ) -> None:
+        self._read_dicom = read_dicom
         self._archive = archive
         self._run_folder = run_folder
         self._subjects = subjects
@@ -87,7 +93,7 @@ class RecordingReader:
         time, available = self._media_times(resource) if kind == "Media" else self._document_times(resource)
         encounter_id = _document_encounter(resource)
         key = f"{kind}/{scalar_text(resource['id'])}"
-        signals = read_signals(resource, self._archive, self._limits)
+        signals = read_signals(resource, self._archive, self._limits, read_dicom=self._read_dicom)
         rows = []
         for number, signal in enumerate(signals):
             row = self._row(
