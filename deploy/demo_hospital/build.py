@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from deploy.demo_hospital.faults import plan_faults
 from deploy.demo_hospital.resources import organisations
 from deploy.demo_hospital.stay_files import StayFiles
-from deploy.demo_hospital.stays import Stay, history_stays, tonight_stays
+from deploy.demo_hospital.stays import Shares, Stay, history_stays, tonight_stays
 from deploy.demo_hospital.summary import HospitalSummary
 from deploy.errors import DeployError
 from validation.contracts import write_json
@@ -44,6 +44,7 @@ def build_hospital(
     progress: Progress | None = None,
     time_zone: str = "Europe/Berlin",
     prediction_at: time = time(5, 0),
+    shares: Shares | None = None,
 ) -> HospitalSummary:
     """Build a synthetic hospital below ``folder``.
 
@@ -67,6 +68,8 @@ def build_hospital(
         Called with stays done and stays in all.
     time_zone, prediction_at
         The site's zone and ward-clock time of prediction.
+    shares
+        How many stays have an ECG and a radiograph; zero makes a large hospital for load tests cheap.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def build_hospital(
     builder = StayFiles(folder, zone=zone, seed=seed, summary=summary, flood=faults == "flood")
     plan = plan_faults(patients, seed=seed) if faults else {}
     stays: Iterator[Stay] = (history_stays if history else tonight_stays)(
-        patients, seed=seed, prediction_time=prediction_time
+        patients, seed=seed, prediction_time=prediction_time, shares=shares or Shares()
     )
     try:
         for resource in organisations():

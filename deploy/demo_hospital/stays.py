@@ -12,10 +12,16 @@ from deploy.demo_hospital.physiology import Course, body_size, draw_course
 
 HOUR = timedelta(hours=1)
 COURSE_HOURS = 24 * 14
-ECG_SHARE = 0.60
-RADIOGRAPH_SHARE = 0.55
 EXPORT_DELAY = timedelta(minutes=12)
 """The source is read some minutes after prediction time, so a few rows are too new for the night."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Share of stays with an ECG, and, drawn independently, with a chest radiograph."""
+
+    ecg: float = 0.60
+    radiograph: float = 0.55
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def _moves(
 
 
 def tonight_stays(
-    patients: int, *, seed: int, prediction_time: datetime, prefix: str = "n"
+    patients: int, *, seed: int, prediction_time: datetime, shares: Shares = Shares(), prefix: str = "n"
 ) -> Iterator[Stay]:
     """Yield the inpatients of one night: most are still there at prediction time.
 
@@ -149,15 +155,21 @@ def tonight_stays(
             died=False,
             recorded_until=discharge or prediction_time + EXPORT_DELAY,
             course=course,
-            has_ecg=bool(rng.random() < ECG_SHARE),
-            has_radiograph=bool(rng.random() < RADIOGRAPH_SHARE),
+            has_ecg=bool(rng.random() < shares.ecg),
+            has_radiograph=bool(rng.random() < shares.radiograph),
             silent=special and index == 3,
             rngs=rngs[1:],
         )
 
 
 def history_stays(
-    patients: int, *, seed: int, prediction_time: datetime, prefix: str = "h", recorded_hours: float = 96
+    patients: int,
+    *,
+    seed: int,
+    prediction_time: datetime,
+    shares: Shares = Shares(),
+    prefix: str = "h",
+    recorded_hours: float = 96,
 ) -> Iterator[Stay]:
     """Yield discharged stays of the half year before, with outcomes drawn from the latent risk.
 
@@ -193,7 +205,7 @@ def history_stays(
             died=died,
             recorded_until=min(discharge, admission + timedelta(hours=recorded_hours)),
             course=course,
-            has_ecg=bool(rng.random() < ECG_SHARE),
-            has_radiograph=bool(rng.random() < RADIOGRAPH_SHARE),
+            has_ecg=bool(rng.random() < shares.ecg),
+            has_radiograph=bool(rng.random() < shares.radiograph),
             rngs=rngs[1:],
         )

@@ -1,4 +1,4 @@
-"""Given open ICU records, ECGs and films, expect borrowed recordings inside each stay that say what they are."""
+"""Given open ICU records, ECGs and films, expect borrowed recordings inside each stay that say so."""
 
 from __future__ import annotations
 
