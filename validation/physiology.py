@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import polars as pl
+import numpy as np
+import numpy.typing as npt
+
+from validation.event_columns import EventColumns
+
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ordered:
-    """``upper`` must exceed ``lower`` by more than ``-tolerance`` (canonical units)."""
+    """``upper`` must exceed ``lower``, or with a ``tolerance`` fall below it by no more than that."""
 
     upper: str
     lower: str
     tolerance: float = 0.0
-    strict: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,67 +72,95 @@ PAIRS = Contradictions(
 the total (within 0.3 mg/dL of assay error), and GCS = eye + verbal + motor (Teasdale and Jennett 1974)."""
 
 
-def contradictions(events: pl.DataFrame, good: pl.Series, rules: Contradictions = PAIRS) -> pl.Series:
-    """Return which rows are contradicted by others of the same patient and time.
+def contradictions(
+    columns: EventColumns, good: npt.NDArray[np.bool_], rules: Contradictions = PAIRS
+) -> npt.NDArray[np.int64]:
+    """Return the numbers of the rows that others of the same patient and time contradict.
 
     Parameters
     ----------
-    events
-        Rows of the ``Events`` contract.
+    columns
+        The events; ``feature`` indexes ``names``.
     good
-        Boolean, one a row: rows that no earlier rule refused. Refused rows are no witnesses.
-
-    Returns
-    -------
-    polars.Series
-        Boolean, one a row, in row order.
+        One entry a row: rows that no earlier rule refused. Refused rows are no witnesses.
     """
-    involved = good & events["code"].is_in(list(rules.features)) & events["numeric_value"].is_not_null()
-    rows = (
-        events.lazy()
-        .select("subject_id", "time", "code", "numeric_value", "derived")
-        .with_row_index("row")
-        .filter(involved)
-    )
-    flagged = [_order_broken(rows, rule) for rule in rules.ordered]
-    flagged += [_total_broken(rows, rule) for rule in rules.totals]
-    found = pl.concat(pl.collect_all(flagged))["row"] if flagged else pl.Series("row", [], pl.UInt32)
-    broken = pl.Series("contradiction", [False], dtype=pl.Boolean).new_from_index(0, events.height)
-    return broken.scatter(found.unique(), True) if found.len() else broken
+    numbers = {name: number for number, name in enumerate(columns.names)}
+    asked = np.zeros(len(columns.names) + 1, dtype=np.bool_)  # the last entry serves feature -1
+    asked[[numbers[name] for name in rules.features if name in numbers]] = True
+    rows = np.flatnonzero(asked.take(columns.feature, mode="wrap") & good & columns.numeric)
+    if not rows.size:
+        return rows
+    moments = _Moments.of(columns, rows)
+    broken = [
+        moments.misordered(numbers[rule.upper], numbers[rule.lower], rule)
+        for rule in rules.ordered
+        if rule.upper in numbers and rule.lower in numbers
+    ]
+    broken += [
+        moments.wrong_total(numbers[rule.total], [numbers[part] for part in rule.parts], rule.tolerance)
+        for rule in rules.totals
+        if {rule.total, *rule.parts} <= numbers.keys()
+    ]
+    return np.unique(np.concatenate([rows[:0], *broken]))
 
 
-def _of(rows: pl.LazyFrame, feature: str) -> pl.LazyFrame:
-    return rows.filter(pl.col("code") == feature)
+@dataclass(frozen=True)
+class _Moments:
+    """Rows of the asked features, sorted by moment; ``moment`` numbers (subject, time) from 0."""
 
+    rows: npt.NDArray[np.int64]
+    moment: npt.NDArray[np.int64]
+    feature: npt.NDArray[np.int32]
+    value: npt.NDArray[np.float32]
 
-def _order_broken(rows: pl.LazyFrame, rule: Ordered) -> pl.LazyFrame:
-    upper, lower = _of(rows, rule.upper), _of(rows, rule.lower)
-    moment = ["subject_id", "time"]
-    highest = upper.group_by(moment).agg(pl.col("numeric_value").max().alias("witness"))
-    lowest = lower.group_by(moment).agg(pl.col("numeric_value").min().alias("witness"))
+    @classmethod
+    def of(cls, columns: EventColumns, rows: npt.NDArray[np.int64]) -> _Moments:
+        subject, time = columns.subject[rows], columns.time[rows]
+        falls = (subject[1:] < subject[:-1]) | ((subject[1:] == subject[:-1]) & (time[1:] < time[:-1]))
+        if falls.any():
+            order = np.lexsort((time, subject))
+            rows, subject, time = rows[order], subject[order], time[order]
+        new = np.ones(rows.size, dtype=np.bool_)
+        new[1:] = (subject[1:] != subject[:-1]) | (time[1:] != time[:-1])
+        return cls(rows, np.cumsum(new) - 1, columns.feature[rows], columns.value[rows])
 
-    def broken(above: pl.Expr, below: pl.Expr) -> pl.Expr:
-        limit = below - rule.tolerance
-        return above <= limit if rule.strict and not rule.tolerance else above < limit
+    def _of(self, feature: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
+        chosen = np.flatnonzero(self.feature == feature)
+        return self.rows[chosen], self.moment[chosen], self.value[chosen]
 
-    value, witness = pl.col("numeric_value"), pl.col("witness")
-    too_low = upper.join(lowest, on=moment).filter(broken(value, witness)).select("row")
-    too_high = lower.join(highest, on=moment).filter(broken(witness, value)).select("row")
-    return pl.concat([too_low, too_high])
+    def _witness(self, feature: int, choose: np.ufunc, absent: float) -> FloatArray:
+        """Return the highest or lowest value of a feature at each moment."""
+        witness = np.full(int(self.moment[-1]) + 1, absent, dtype=np.float32)
+        _, moment, value = self._of(feature)
+        if moment.size:
+            starts = np.flatnonzero(np.concatenate([[True], moment[1:] != moment[:-1]]))
+            witness[moment[starts]] = choose.reduceat(value, starts)
+        return witness
 
+    def misordered(self, upper: int, lower: int, rule: Ordered) -> npt.NDArray[np.int64]:
+        """Return rows of either feature that no value of the other can stand beside."""
 
-def _total_broken(rows: pl.LazyFrame, rule: Total) -> pl.LazyFrame:
-    """Find totals that differ from their parts; moments with several values of a part are left alone."""
-    moment = ["subject_id", "time"]
-    parts = (
-        rows.filter(pl.col("code").is_in(list(rule.parts)))
-        .group_by(moment)
-        .agg(
-            pl.col("numeric_value").sum().alias("sum"),
-            pl.len().alias("n"),
-            pl.col("code").n_unique().alias("kinds"),
-        )
-        .filter((pl.col("n") == len(rule.parts)) & (pl.col("kinds") == len(rule.parts)))
-    )
-    off = (pl.col("numeric_value") - pl.col("sum")).abs() > rule.tolerance
-    return _of(rows, rule.total).join(parts, on=moment).filter(off).select("row")
+        def broken(above: FloatArray, below: FloatArray) -> npt.NDArray[np.bool_]:
+            return above <= below if not rule.tolerance else above < below - np.float32(rule.tolerance)
+
+        high_rows, high_moment, high = self._of(upper)
+        low_rows, low_moment, low = self._of(lower)
+        if not high_rows.size or not low_rows.size:
+            return high_rows[:0]
+        lowest = self._witness(lower, np.minimum, -np.inf)[high_moment]
+        highest = self._witness(upper, np.maximum, np.inf)[low_moment]
+        return np.concatenate([high_rows[broken(high, lowest)], low_rows[broken(highest, low)]])
+
+    def wrong_total(self, total: int, parts: list[int], tolerance: float) -> npt.NDArray[np.int64]:
+        """Return totals that differ from their parts; moments without exactly one of each are left alone."""
+        rows, moment, value = self._of(total)
+        chosen = np.flatnonzero(np.isin(self.feature, parts))
+        if not rows.size or not chosen.size:
+            return rows[:0]
+        size = int(self.moment[-1]) + 1
+        at = self.moment[chosen]
+        total_of_parts = np.bincount(at, weights=self.value[chosen], minlength=size)
+        once = np.ones(size, dtype=np.bool_)
+        for part in parts:
+            once &= np.bincount(self.moment[self.feature == part], minlength=size) == 1
+        return rows[once[moment] & (np.abs(value - total_of_parts[moment]) > tolerance)]

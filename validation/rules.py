@@ -11,18 +11,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from validation.event_columns import EventColumns
 from validation.judgement import Judgement, quarantine_rows
 from validation.physiology import PAIRS, Contradictions, contradictions
 from validation.reasons import Reason
 
 __all__ = ["EventRules", "Judgement", "judge_events"]
 
-_ROW = "__row"
-_LOW = "__low"
-_HIGH = "__high"
-_REASON = "__reason"
+Rows = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
+
+_ORDER = (
+    Reason.CODE_UNKNOWN,
+    Reason.VALUE_MISSING,
+    Reason.VALUE_INVALID,
+    Reason.TIME_IN_FUTURE,
+    Reason.TIME_OUTSIDE_ENCOUNTER,
+    Reason.VALUE_OUT_OF_RANGE,
+    Reason.VALUE_DUPLICATE,
+    Reason.PHYSIOLOGY_CONTRADICTION,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,85 +89,87 @@ def judge_events(
         resource is refused entire is known only where its rows are counted.
     """
     rules = rules or EventRules()
-    if events.is_empty():
-        return Judgement(events, _describe(events.with_columns(pl.lit(None, pl.String).alias(_REASON))))
-    reason = _row_reasons(events, limits, encounters, rules)
-    if rules.check_duplicates:
-        reason = _mark(reason, _repeated(events, reason.is_null()), Reason.VALUE_DUPLICATE)
-    if rules.check_physiology:
-        good = reason.is_null()
-        reason = _mark(
-            reason, contradictions(events, good, rules.physiology), Reason.PHYSIOLOGY_CONTRADICTION
-        )
-    good = reason.is_null()
-    if good.all():
-        return Judgement(
-            events, _describe(events.clear().with_columns(pl.lit(None, pl.String).alias(_REASON)))
-        )
-    refused = events.filter(~good).with_columns(reason.filter(~good).cast(pl.String).alias(_REASON))
-    return Judgement(events.filter(good), _describe(refused))
-
-
-def _describe(refused: pl.DataFrame) -> pl.DataFrame:
-    return quarantine_rows(
-        refused, stage="rules", reason=pl.col(_REASON), feature=pl.col("code"), whole=False
-    )
-
-
-def _row_reasons(
-    events: pl.DataFrame, limits: pl.DataFrame, encounters: pl.DataFrame | None, rules: EventRules
-) -> pl.Series:
-    """Return the reason of every row that a look at the row alone can refuse; null elsewhere."""
-    known = limits.select(
-        "code",
-        pl.col("low").cast(pl.Float32).fill_null(float("-inf")).alias(_LOW),
-        pl.col("high").cast(pl.Float32).fill_null(float("inf")).alias(_HIGH),
-    )
-    value = pl.col("numeric_value")
-    # Eager on purpose: polars 2.1's default engine gives up the order of a lazy join when only a when/then of
-    # literals is selected from it, and the reasons would land on other rows.
-    frame = events.join(known, on="code", how="left", maintain_order="left")
-    decision = (
-        pl.when(pl.col(_LOW).is_null())
-        .then(pl.lit(str(Reason.CODE_UNKNOWN)))
-        .when(value.is_null() & pl.col("text_value").is_null())
-        .then(pl.lit(str(Reason.VALUE_MISSING)))
-        .when(value.is_not_null() & ~value.is_finite())
-        .then(pl.lit(str(Reason.VALUE_INVALID)))
-        .when(pl.col("time") > pl.col("available_time") + rules.charted_ahead)
-        .then(pl.lit(str(Reason.TIME_IN_FUTURE)))
-    )
+    columns = EventColumns.of(events, limits)
+    reason = np.zeros(events.height, dtype=np.uint8)
+    _row_reasons(reason, columns, rules)
     if encounters is not None:
-        stays = encounters.select(
-            "encounter_id",
-            (pl.col("start") - rules.outside_stay).alias("__start"),
-            (pl.col("end") + rules.outside_stay).alias("__end"),
-        )
-        frame = frame.join(stays, on="encounter_id", how="left", maintain_order="left")
-        outside = (pl.col("time") < pl.col("__start")) | (pl.col("time") > pl.col("__end"))
-        decision = decision.when(outside.fill_null(False)).then(pl.lit(str(Reason.TIME_OUTSIDE_ENCOUNTER)))
-    decision = decision.when((value < pl.col(_LOW)) | (value > pl.col(_HIGH))).then(
-        pl.lit(str(Reason.VALUE_OUT_OF_RANGE))
+        _mark(reason, _outside_stay(events, encounters, rules), Reason.TIME_OUTSIDE_ENCOUNTER)
+    _mark(reason, columns.out_of_range(), Reason.VALUE_OUT_OF_RANGE)
+    if rules.check_duplicates:
+        _mark(reason, _repeated(events, columns, reason), Reason.VALUE_DUPLICATE)
+    if rules.check_physiology:
+        rows = contradictions(columns, reason == 0, rules.physiology)
+        _mark(reason, rows, Reason.PHYSIOLOGY_CONTRADICTION)
+    refused_rows = np.flatnonzero(reason)
+    if not refused_rows.size:
+        return Judgement(events, _describe(events.clear(), reason[:0]))
+    accepted = events.filter(pl.Series(reason == 0))
+    return Judgement(accepted, _describe(events[refused_rows], reason[refused_rows]))
+
+
+def _describe(refused: pl.DataFrame, reason: npt.NDArray[np.uint8]) -> pl.DataFrame:
+    codes = pl.Series("reason", [str(_ORDER[number - 1]) for number in reason], pl.String)
+    return quarantine_rows(
+        refused.with_columns(codes),
+        stage="rules",
+        reason=pl.col("reason"),
+        feature=pl.col("code"),
+        whole=False,
     )
-    return frame.select(decision.otherwise(None).alias(_REASON))[_REASON]
 
 
-def _mark(reason: pl.Series, refused: pl.Series, code: Reason) -> pl.Series:
-    """Give a reason to the rows of ``refused`` that have none yet."""
-    if not refused.any():
-        return reason
-    frame = pl.DataFrame({_REASON: reason, "refused": refused})
-    new = pl.when(pl.col(_REASON).is_null() & pl.col("refused")).then(pl.lit(str(code))).otherwise(_REASON)
-    return frame.select(new.alias(_REASON))[_REASON]
+def _mark(reason: npt.NDArray[np.uint8], rows: Rows, code: Reason) -> None:
+    """Give a reason to rows (row numbers or a mask) that have none yet."""
+    numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+    reason[numbers[reason[numbers] == 0]] = _ORDER.index(code) + 1
 
 
-def _repeated(events: pl.DataFrame, good: pl.Series) -> pl.Series:
-    """Return which rows say again what an earlier row said.
+def _row_reasons(reason: npt.NDArray[np.uint8], columns: EventColumns, rules: EventRules) -> None:
+    """Mark what a look at the row alone can refuse, but for the range."""
+    _mark(reason, columns.feature < 0, Reason.CODE_UNKNOWN)
+    _mark(reason, columns.empty, Reason.VALUE_MISSING)
+    _mark(reason, columns.numeric & ~np.isfinite(columns.value), Reason.VALUE_INVALID)
+    ahead = np.int64(rules.charted_ahead / timedelta(microseconds=1))
+    _mark(reason, columns.time - columns.available > ahead, Reason.TIME_IN_FUTURE)
 
-    Same subject, feature, clinical time and value: the second row adds no knowledge, but would
-    add weight. Rows that differ in value are kept, since two devices may measure at one time.
+
+def _outside_stay(events: pl.DataFrame, encounters: pl.DataFrame, rules: EventRules) -> npt.NDArray[np.bool_]:
+    stays = encounters.select(
+        "encounter_id",
+        (pl.col("start") - rules.outside_stay).alias("first"),
+        (pl.col("end") + rules.outside_stay).alias("last"),
+    )
+    outside = (pl.col("time") < pl.col("first")) | (pl.col("time") > pl.col("last"))
+    joined = events.select("encounter_id", "time").join(
+        stays, on="encounter_id", how="left", maintain_order="left"
+    )
+    return joined.select(outside.fill_null(False).alias("outside"))["outside"].to_numpy()
+
+
+_SAYS = ["subject_id", "time", "code", "numeric_value", "text_value"]
+
+
+def _repeated(
+    events: pl.DataFrame, columns: EventColumns, reason: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.int64]:
+    """Return the numbers of rows that say again what an earlier row said.
+
+    Same subject, feature, clinical time and value: the second row adds no knowledge, but would add
+    weight. Rows that differ in value are kept, since two devices may measure at one time. Only rows
+    that share subject, time and feature with another are compared in full: neighbours where the
+    table is sorted (the mapper sorts it), rows of equal hash elsewhere.
     """
-    keys = ["subject_id", "code", "time", "numeric_value", "text_value"]
-    frame = events.select(keys).with_columns(good.alias("good"))
-    first = pl.struct(*keys, "good").is_first_distinct()
-    return frame.select((~first & pl.col("good")).alias("repeated"))["repeated"]
+    if columns.is_sorted:
+        same = columns.same_moment[1:] & (columns.feature[1:] == columns.feature[:-1])
+        shared = np.zeros(events.height, dtype=np.bool_)
+        shared[1:] |= same
+        shared[:-1] |= same
+    else:
+        mixed = columns.subject * np.int64(-7046029254386353131) ^ columns.time * np.int64(0x9E3779B97F4A7C1)
+        mixed ^= columns.feature.astype(np.int64) * np.int64(0xC2B2AE3D27D4EB4)
+        shared = pl.Series(mixed).is_duplicated().to_numpy()
+    rows = np.flatnonzero(shared & (reason == 0))
+    if not rows.size:
+        return rows
+    first = events[rows].select(pl.struct(_SAYS).is_first_distinct().alias("first"))["first"]
+    return rows[~first.to_numpy()]
