@@ -31,7 +31,7 @@ def derive_gcs_total(events: pl.DataFrame) -> pl.DataFrame:
         .filter((pl.col("n") == len(PARTS)) & (pl.col("kinds") == len(PARTS)))
         .join(charted, on=moment, how="anti")
         .with_columns(
-            pl.lit(TOTAL).alias("code"),
+            pl.lit(TOTAL).cast(events.schema["code"]).alias("code"),
             pl.col("numeric_value").cast(pl.Int32).cast(pl.String).alias("text_value"),
             pl.lit(True).alias("derived"),
         )

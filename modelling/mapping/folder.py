@@ -117,6 +117,10 @@ class TableFolder:
             self.root / "diagnoses.parquet"
         )
 
+    def note_unmapped(self, counts: dict[str, int]) -> None:
+        """Keep the codes that a reader left out before mapping, with their numbers of rows."""
+        write_json(counts, self.root / "not_read.json")
+
     def finish(self) -> dict[str, Any]:
         """Add up the shards' accounts; write ``summary.json`` and ``unmapped.csv`` and return the summary."""
         totals: dict[str, dict[str, int]] = {"counts": {}, "reasons": {}, "unmapped": {}}
@@ -125,6 +129,12 @@ class TableFolder:
             for part, total in totals.items():
                 for key, n in account[part].items():
                     total[key] = total.get(key, 0) + int(n)
+        skipped = self.root / "not_read.json"
+        if skipped.is_file():
+            left_out = {str(code): int(n) for code, n in json.loads(skipped.read_text("utf-8")).items()}
+            totals["counts"]["not_read"] = sum(left_out.values())
+            for code, n in left_out.items():
+                totals["unmapped"][code] = totals["unmapped"].get(code, 0) + n
         unmapped = sorted(totals.pop("unmapped").items(), key=lambda item: (-item[1], item[0]))
         pl.DataFrame(unmapped, schema={"coding": pl.String, "n": pl.Int64}, orient="row").write_csv(
             self.root / "unmapped.csv"

@@ -17,7 +17,7 @@ from validation.contracts import empty
 from validation.reasons import Reason
 
 STAGE = "map"
-_ORDER = ("subject_id", "time", "code", "numeric_value", "source_ref")
+_ORDER = ("subject_id", "time", "code", "numeric_value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,11 @@ def map_observations(
     MappingError
         If the account does not add up.
     """
-    rows = observations.with_row_index("row").with_columns(pl.col("available_time").fill_null(pl.col("time")))
+    catalogue = catalogue.with_feature_type()
+    rows = observations.with_row_index("row").with_columns(
+        pl.col("available_time").is_null().alias("assumed"),
+        pl.col("available_time").fill_null(pl.col("time")),
+    )
     rows = attach_feature(rows, catalogue)
     unknown = rows.filter(pl.col("feature").is_null())
     unmapped = unknown.group_by("coding").len("n").sort("n", "coding", descending=[True, False])
@@ -93,7 +97,7 @@ def map_observations(
     }
     _check_account(counts)
     return Mapping(
-        events=pl.concat([charted, totals]).sort(_ORDER),
+        events=pl.concat([charted, totals]).sort(_ORDER).cast({"code": pl.String}),
         quarantine=_quarantine(refused),
         unmapped=unmapped,
         counts=counts,
@@ -111,7 +115,7 @@ def _events(rows: pl.DataFrame) -> pl.DataFrame:
         "encounter_id",
         "source_ref",
         pl.lit(False).alias("derived"),
-    ).cast(empty("events").schema)
+    )
 
 
 def _quarantine(refused: pl.DataFrame) -> pl.DataFrame:
@@ -123,7 +127,7 @@ def _quarantine(refused: pl.DataFrame) -> pl.DataFrame:
         "source_line",
         "source_ref",
         "component",
-        "feature",
+        pl.col("feature").cast(pl.String),
         pl.when(pl.col("reason") == str(Reason.UNIT_UNKNOWN))
         .then(pl.format("unit {}", unit))
         .alias("detail"),

@@ -33,18 +33,20 @@ def superseded(rows: pl.DataFrame, as_of: datetime | None) -> pl.Series:
 def merge_repeats(rows: pl.DataFrame) -> pl.DataFrame:
     """Keep one row of each subject, feature, time and value: the one known first.
 
-    Features that are summed (urine output) repeat only within one coding: equal volumes of two outlets are
-    two volumes.
+    A stated time of knowledge goes before an assumed one, though it is later: of a laboratory value
+    charted again at its collection time only the laboratory's own row says when it was known. Features
+    that are summed (urine output) repeat only within one coding: equal volumes of two outlets are two
+    volumes.
     """
-    summed = pl.col("combine") == "sum"
-    return (
-        rows.with_columns(pl.when(summed).then(pl.col("coding")).alias("outlet"))
-        .sort("subject_id", "feature", "time", "numeric_value", "available_time", "row")
-        .unique(
-            ["subject_id", "feature", "time", "numeric_value", "outlet"], keep="first", maintain_order=True
-        )
-        .drop("outlet")
+    keys = ["subject_id", "time", "feature", "numeric_value", "outlet"]
+    rows = rows.with_columns(pl.when(pl.col("combine") == "sum").then(pl.col("coding")).alias("outlet"))
+    repeated = rows.select(pl.struct(keys).is_duplicated().alias("repeated"))["repeated"]
+    kept = (
+        rows.filter(repeated)
+        .sort(*keys, "assumed", "available_time", "row")
+        .unique(keys, keep="first", maintain_order=True)
     )
+    return pl.concat([rows.filter(~repeated), kept]).drop("outlet")
 
 
 def sum_outlets(rows: pl.DataFrame) -> pl.DataFrame:

@@ -8,23 +8,29 @@ from modelling.catalogue import UCUM, Catalogue, fold_text
 from modelling.catalogue.catalogue import strip_annotations
 from validation.reasons import Reason
 
-NUMBER_IN_TEXT = r"^\s*(<=|>=|<|>)?\s*([-+]?\d+(?:\.\d+)?)\.?(?:\s|$)"
-"""A number at the start of a text, with or without comparator; laboratories add remarks after it."""
+NUMBER_ALONE = r"^\s*([-+]?\d+(?:\.\d+)?)[*.]*\s*$"
+"""A text that is a number; the star is a laboratory's flag. "2 specimens" is no number."""
+BOUND = r"^\s*(<=|>=|<|>)\s*([-+]?\d+(?:\.\d+)?)[*.]*(?:\s|$)"
+"""A text that begins with a bound, such as ``<0.01.  CTROPNT ...``; laboratories add remarks after it."""
 
 JUST_ABOVE = 1e-6
 """Added to the bound of ``>`` where levels are ranges, so that "> 3 s" lies above a limit of 3 s."""
 
 
 def read_texts(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add ``number`` and ``sign``: the value and comparator as given, or those a text begins with."""
+    """Add ``number`` and ``sign``: the value and comparator as given, or those of a text."""
     text = pl.col("text_value")
     no_number = pl.col("value").is_null() & text.is_not_null()
     if not rows.select(no_number.any()).item():
         return rows.with_columns(pl.col("value").alias("number"), pl.col("comparator").alias("sign"))
     found = pl.when(no_number).then(text)
     return rows.with_columns(
-        pl.coalesce("value", found.str.extract(NUMBER_IN_TEXT, 2).cast(pl.Float64)).alias("number"),
-        pl.coalesce("comparator", found.str.extract(NUMBER_IN_TEXT, 1)).alias("sign"),
+        pl.coalesce(
+            pl.col("value"),
+            found.str.extract(BOUND, 2).cast(pl.Float64),
+            found.str.extract(NUMBER_ALONE, 1).cast(pl.Float64),
+        ).alias("number"),
+        pl.coalesce(pl.col("comparator"), found.str.extract(BOUND, 1)).alias("sign"),
     )
 
 
@@ -134,7 +140,7 @@ def read_values(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             levelled,
         ],
         how="diagonal",
-    ).sort("row")
+    )
     bounds = pl.col("comparators").str.split(" ")
     reason = (
         pl.when(pl.col("value").is_null() & pl.col("text_value").is_null())

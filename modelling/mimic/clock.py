@@ -1,0 +1,74 @@
+"""MIMIC-IV's local times as UTC.
+
+MIMIC-IV shifts dates into the years 2110 to 2201 and keeps the wall clock of Boston, summer time included.
+polars stops applying summer time at the year 2100, so its rules are taken from the standard library, which
+follows the zone's rule for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+ZONE = "America/New_York"
+"""Zone of the Beth Israel Deaconess Medical Center."""
+FIRST_YEAR, LAST_YEAR = 1990, 2260
+
+
+@lru_cache(maxsize=4)
+def _summers(zone: str) -> tuple[dict[int, datetime], dict[int, datetime], timedelta, timedelta]:
+    """Return, by year, the wall times between which every moment is summer time, and both offsets.
+
+    A wall time that occurs twice in autumn, or never in spring, is read as standard time, as PostgreSQL does,
+    with which MIMIC-IV on FHIR was made.
+    """
+    rules = ZoneInfo(zone)
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.replace(tzinfo=UTC).astimezone(rules).utcoffset() or timedelta()
+
+    winter = offset(datetime(2150, 1, 1))  # noqa: DTZ001 - offset() sets UTC
+    summer = offset(datetime(2150, 7, 1))  # noqa: DTZ001
+    starts, ends = {}, {}
+    for year in range(FIRST_YEAR, LAST_YEAR):
+        starts[year] = _change(datetime(year, 1, 2), datetime(year, 7, 1), offset) + summer  # noqa: DTZ001
+        ends[year] = _change(datetime(year, 7, 1), datetime(year, 12, 30), offset) + winter  # noqa: DTZ001
+    return starts, ends, winter, summer
+
+
+def _change(low: datetime, high: datetime, offset: Callable[[datetime], timedelta]) -> datetime:
+    """Return the UTC minute at which the offset changes between two moments; ``low`` where it does not."""
+    before = offset(low)
+    if offset(high) == before:
+        return low
+    while high - low > timedelta(minutes=1):
+        middle = low + ((high - low) // 2)
+        middle = middle.replace(second=0, microsecond=0)
+        if middle == low:
+            break
+        low, high = (middle, high) if offset(middle) == before else (low, middle)
+    return high.replace(second=0, microsecond=0)
+
+
+def to_utc(local: pl.Expr, *, zone: str = ZONE) -> pl.Expr:
+    """Return wall times (Datetime without zone) as ``datetime[us, UTC]``.
+
+    Examples
+    --------
+    >>> july = datetime(2180, 7, 23, 12, 36)
+    >>> pl.select(to_utc(pl.lit(july))).item().isoformat()
+    '2180-07-23T16:36:00+00:00'
+    """
+    starts, ends, winter, summer = _summers(zone)
+    local = local.cast(pl.Datetime("us"))
+    year = local.dt.year()
+
+    def bound(table: dict[int, datetime]) -> pl.Expr:
+        return year.replace_strict(table, default=None, return_dtype=pl.Datetime("us"))
+
+    in_summer = (local >= bound(starts)) & (local < bound(ends))
+    return (local - pl.when(in_summer).then(summer).otherwise(winter)).dt.replace_time_zone("UTC")
