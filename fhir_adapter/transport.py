@@ -318,9 +318,7 @@ class Transport:
         self._extra = dict(extra_headers or {})
         self._audit = audit
         self._max_bytes = max_bytes
-        context = (
-            ssl.create_default_context(cafile=str(ca_bundle)) if ca_bundle else ssl.create_default_context()
-        )
+        context = _tls_context(ca_bundle, needed={self._origin, *self._allowed})
         self._client = httpx.Client(
             verify=context,
             proxy=proxy,
@@ -624,6 +622,15 @@ class Transport:
 
     def _label(self, method: str, url: str) -> str:
         return f"{method} {self._resource_type(url) or '(link)'}"
+
+
+def _tls_context(ca_bundle: Path | None, *, needed: Collection[tuple[str, str, int]]) -> ssl.SSLContext:
+    """Return a verifying context; without any https origin one that trusts nobody, which loads no files."""
+    if ca_bundle:
+        return ssl.create_default_context(cafile=str(ca_bundle))
+    if any(scheme == "https" for scheme, _, _ in needed):
+        return ssl.create_default_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _body(
