@@ -19,7 +19,7 @@ class Comparison:
         ``code``, ``equal``, ``only_left``, ``only_right``, ``other_availability`` (equal events that one side
         knew at another time).
     differences
-        ``side`` (left or right), ``code``, ``origin`` (of the event), ``n``, ``cause`` (null where unexplained).
+        ``side`` (left or right), ``code``, ``origin`` (of the event), ``n``, ``cause`` (null: unexplained).
     """
 
     by_feature: pl.DataFrame
@@ -46,7 +46,7 @@ def compare_events(
     Parameters
     ----------
     left, right
-        Rows of the ``Events`` contract, each with a further column ``origin`` (the table or file it came from).
+        Rows of the ``Events`` contract with a further column ``origin``: the table or file of the event.
     causes
         Why events of one side and origin have no counterpart: ``(side, origin) -> cause``.
     """
