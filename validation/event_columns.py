@@ -31,9 +31,9 @@ class EventColumns:
 
     @classmethod
     def of(cls, events: pl.DataFrame, limits: pl.DataFrame) -> EventColumns:
-        """Read the columns of ``events``; ``limits`` holds ``code``, ``low`` and ``high``."""
-        names = limits["code"].sort()
-        ordered = limits.sort("code").select(
+        """Read the columns of ``events``; ``limits`` holds ``code`` (sorted), ``low`` and ``high``."""
+        names = limits["code"]
+        ordered = limits.select(
             pl.col("low").cast(pl.Float32).fill_null(float("-inf")),
             pl.col("high").cast(pl.Float32).fill_null(float("inf")),
         )
