@@ -99,7 +99,7 @@ def measure_image(pixels: PixelArray) -> ImageMeasures:
     contrast = float(high - low)
     if contrast == 0 or min(height, width) < 8:
         return ImageMeasures(height=height, width=width, contrast=contrast)
-    inner = pixels[_inside(pixels, axis=1), _inside(pixels, axis=0)]
+    inner = _without_borders(pixels)
     coarse = _coarse(inner) if min(inner.shape) >= 8 else _coarse(pixels)
     upright = _correlation(coarse)
     turned = max(_correlation(np.rot90(coarse, quarter)) for quarter in (1, 2, 3))
@@ -112,6 +112,15 @@ def measure_image(pixels: PixelArray) -> ImageMeasures:
         chest_correlation=upright,
         turned_gain=turned - upright,
     )
+
+
+def _without_borders(pixels: PixelArray) -> PixelArray:
+    """Cut constant rows and columns off the edges; twice, since a side strip hides that a row is constant."""
+    inner = pixels
+    for _ in range(2):
+        inner = inner[_inside(inner, axis=1)]
+        inner = inner[:, _inside(inner, axis=0)]
+    return inner
 
 
 def _inside(pixels: PixelArray, *, axis: int) -> slice:
