@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import wfdb
 
 from fhir_adapter.errors import Refusal
 from fhir_adapter.limits import Limits
@@ -88,6 +87,8 @@ def _read_single(header: Header, read_file: FileReader, limits: Limits) -> dict[
 
 def _digital(header: Header, read_file: FileReader, limits: Limits) -> np.ndarray:
     """Return digital samples ``[samples, signals]``."""
+    import wfdb  # here, because it brings pandas and matplotlib along and most parts hold no WFDB
+
     files: dict[str, bytes] = {}
     length = header.length
     for name in dict.fromkeys(line.file for line in header.signals):
