@@ -21,6 +21,12 @@ MODALITIES: tuple[Modality, ...] = tuple(Modality)
 STATIC_NAMES = ("age", "age_known", "male", "female")
 
 
+_TOKEN = ("feature", "level", "value", "raw", "hours", "token_row")
+_ECG = ("ecg", "ecg_features", "ecg_terms", "ecg_hours", "ecg_row")
+_IMAGE = ("image", "image_hours", "image_row")
+_SAMPLE = ("static", "lookback", "present", "label", "number", "auxiliary", "sample")
+
+
 def spans(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return positions of the items of ``rows`` in a ragged array, and the new offsets.
 
@@ -66,7 +72,9 @@ class Batch:
     ecg
         float ``[recordings, 12, length]`` in millivolts, or ``[recordings, d]`` once embedded.
     ecg_features
-        float ``[recordings, k]``: machine measurements, NaN where unknown (k may be 0).
+        float ``[recordings, k]``: standardised machine measurements, NaN where unknown (k may be 0).
+    ecg_terms
+        float ``[recordings, k]``: 1 where the recording's report has the term (k may be 0).
     image
         uint8 or float ``[images, 1, size, size]``, or ``[images, d]`` once embedded.
     ecg_hours, ecg_row, image_hours, image_row
@@ -95,6 +103,7 @@ class Batch:
     token_offsets: Tensor
     ecg: Tensor
     ecg_features: Tensor
+    ecg_terms: Tensor
     ecg_hours: Tensor
     ecg_row: Tensor
     ecg_offsets: Tensor
@@ -140,35 +149,39 @@ class Batch:
         ecg, ecg_offsets = spans(self.ecg_offsets, rows)
         image, image_offsets = spans(self.image_offsets, rows)
         return Batch(
-            **{
-                name: getattr(self, name)[token]
-                for name in ("feature", "level", "value", "raw", "hours", "token_row")
-            },
-            **{name: getattr(self, name)[ecg] for name in ("ecg", "ecg_features", "ecg_hours", "ecg_row")},
-            **{name: getattr(self, name)[image] for name in ("image", "image_hours", "image_row")},
-            **{
-                name: getattr(self, name)[rows]
-                for name in ("static", "lookback", "present", "label", "number", "auxiliary", "sample")
-            },
+            **{name: getattr(self, name)[token] for name in _TOKEN},
+            **{name: getattr(self, name)[ecg] for name in _ECG},
+            **{name: getattr(self, name)[image] for name in _IMAGE},
+            **{name: getattr(self, name)[rows] for name in _SAMPLE},
             token_offsets=token_offsets,
             ecg_offsets=ecg_offsets,
             image_offsets=image_offsets,
         )
 
-    def keep_tokens(self, keep: Tensor) -> Batch:
-        """Drop tokens where ``keep`` (bool ``[tokens]``) is false; a sample left without any has no EHR."""
+    def _keep(self, kind: str, names: tuple[str, ...], column: int, keep: Tensor) -> Batch:
+        offsets = getattr(self, f"{kind}_offsets")
         counts = torch.zeros(len(self), dtype=torch.int64, device=self.device)
-        counts.index_add_(0, owners(self.token_offsets), keep.long())
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        counts.index_add_(0, owners(offsets), keep.long())
         present = self.present.clone()
-        present[:, 0] &= counts > 0
-        names = ("feature", "level", "value", "raw", "hours", "token_row")
+        present[:, column] &= counts > 0
         return replace(
             self,
             **{name: getattr(self, name)[keep] for name in names},
-            token_offsets=offsets,
+            **{f"{kind}_offsets": torch.cat([counts.new_zeros(1), counts.cumsum(0)])},
             present=present,
         )
+
+    def keep_tokens(self, keep: Tensor) -> Batch:
+        """Drop tokens where ``keep`` (bool ``[tokens]``) is false; a sample left without any has no EHR."""
+        return self._keep("token", _TOKEN, 0, keep)
+
+    def keep_recordings(self, keep: Tensor) -> Batch:
+        """Drop recordings where ``keep`` (bool ``[recordings]``) is false."""
+        return self._keep("ecg", _ECG, 1, keep)
+
+    def keep_images(self, keep: Tensor) -> Batch:
+        """Drop images where ``keep`` (bool ``[images]``) is false."""
+        return self._keep("image", _IMAGE, 2, keep)
 
     def without(self, *modalities: Modality) -> Batch:
         """Return the batch as if these modalities had not been recorded."""

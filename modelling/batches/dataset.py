@@ -236,6 +236,31 @@ def _static(samples: pl.DataFrame, encounters: pl.DataFrame, encoding: Encoding)
     return torch.from_numpy(people.to_numpy(writable=True)).float()
 
 
+def _said_of(
+    recordings: pl.DataFrame, findings: pl.DataFrame | None, encoding: Encoding
+) -> tuple[Tensor, Tensor]:
+    """Return standardised measurements (NaN: unknown) and report terms of every row of ``recordings``."""
+    measured = torch.full((recordings.height, len(encoding.measurements)), float("nan"))
+    terms = torch.zeros(recordings.height, len(encoding.report_terms))
+    if findings is None or recordings.is_empty():
+        return measured, terms
+    placed = findings.join(
+        recordings.with_row_index("table_row").select("table_row", "recording_id"), on="recording_id"
+    )
+    for target, known, values in (
+        (measured, [item.name for item in encoding.measurements], placed.filter(pl.col("value").is_finite())),
+        (terms, list(encoding.report_terms), placed.filter(pl.col("value").is_null())),
+    ):
+        columns = {name: column for column, name in enumerate(known)}
+        for name, row, value in values.select("name", "table_row", "value").iter_rows():
+            if name in columns:
+                target[row, columns[name]] = 1.0 if value is None else value
+    for column, item in enumerate(encoding.measurements):
+        measured[:, column] = (measured[:, column] - item.mean) / item.standard_deviation
+    clip = encoding.settings.clip
+    return measured.clamp(-clip, clip), terms
+
+
 def prepare(
     *,
     samples: pl.DataFrame,
@@ -245,6 +270,7 @@ def prepare(
     images: pl.DataFrame,
     run_folder: Path,
     encoding: Encoding,
+    findings: pl.DataFrame | None = None,
 ) -> Dataset:
     """Encode samples: only rows that were known at their prediction time and lie in their look-back get in.
 
@@ -256,6 +282,9 @@ def prepare(
         Folder that ``array_path`` is relative to.
     encoding
         Fitted on training samples.
+    findings
+        Machine measurements and report terms of recordings; see
+        :func:`modelling.batches.encoding.fit_encoding`.
     """
     n = samples.height
     tokens, left_out = _tokens(samples, events, encoding)
@@ -274,6 +303,7 @@ def prepare(
     def column(name: str, dtype: Any) -> Tensor:
         return torch.from_numpy(tokens[name].cast(dtype).to_numpy(writable=True))
 
+    measured, terms = _said_of(recordings, findings, encoding)
     token_offsets = _offsets(rows, n)
     counts = torch.stack([token_offsets.diff(), signals.offsets.diff(), pictures.offsets.diff()], dim=1)
     lookback = samples.select(
@@ -290,7 +320,8 @@ def prepare(
         token_row=column("table_row", pl.Int64),
         token_offsets=token_offsets,
         ecg=signals.index,
-        ecg_features=torch.zeros(signals.index.numel(), 0),
+        ecg_features=measured[signals.table_row],
+        ecg_terms=terms[signals.table_row],
         ecg_hours=signals.hours,
         ecg_row=signals.table_row,
         ecg_offsets=signals.offsets,

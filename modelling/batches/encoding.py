@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -88,6 +88,8 @@ class FeatureEncoding:
         Edges between value bins (MedM2T: percentiles 5, 15, ..., 95 of the subjects' means).
     grid_variable
         Position in :attr:`Encoding.grid`, or -1.
+    direction
+        ``vital``, ``lab``, ``output``, ``derived`` or ``static``, as the catalogue says.
     samples
         Training samples in which the feature was seen.
     """
@@ -100,6 +102,7 @@ class FeatureEncoding:
     levels: tuple[float, ...]
     bins: tuple[float, ...]
     grid_variable: int
+    direction: str
     samples: int
 
 
@@ -111,6 +114,15 @@ class GridVariable:
     width: int
     lowest: int
     normal: float
+    mean: float
+    standard_deviation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Scale of one machine measurement of recordings (an interval, an axis)."""
+
+    name: str
     mean: float
     standard_deviation: float
 
@@ -135,6 +147,8 @@ class Encoding:
         Years.
     catalogue_digest
         Version of the catalogue that the vocabulary comes from.
+    measurements, report_terms
+        Machine measurements and report terms of recordings, where the training data have them.
     """
 
     settings: EncodingSettings
@@ -145,7 +159,8 @@ class Encoding:
     age_mean: float
     age_standard_deviation: float
     catalogue_digest: str
-    report_terms: tuple[str, ...] = field(default=())
+    measurements: tuple[Measurement, ...] = ()
+    report_terms: tuple[str, ...] = ()
 
     @property
     def codes(self) -> list[str]:
@@ -194,6 +209,7 @@ class Encoding:
             for item in values["features"]
         )
         values["grid"] = tuple(GridVariable(**item) for item in values["grid"])
+        values["measurements"] = tuple(Measurement(**item) for item in values.get("measurements", ()))
         for name in ("window_edges", "recording_edges", "report_terms"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
@@ -230,7 +246,12 @@ def _edges(values: pl.Series, quantiles: Sequence[float]) -> tuple[float, ...]:
 
 
 def _feature(
-    code: str, group: pl.DataFrame, levels: tuple[float, ...], variable: int, settings: EncodingSettings
+    code: str,
+    group: pl.DataFrame,
+    levels: tuple[float, ...],
+    variable: int,
+    direction: str,
+    settings: EncodingSettings,
 ) -> FeatureEncoding:
     raw = group["raw"]
     lowest, skewness = raw.min(), raw.skew()
@@ -253,8 +274,34 @@ def _feature(
         levels=levels,
         bins=() if levels else _edges(means, BIN_QUANTILES),
         grid_variable=variable,
+        direction=direction,
         samples=group["row"].n_unique(),
     )
+
+
+def _findings(
+    findings: pl.DataFrame | None, seen: pl.DataFrame, settings: EncodingSettings
+) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+    """Return scales of measurements and the report terms of the training recordings ``seen``."""
+    if findings is None or findings.is_empty():
+        return (), ()
+    own = findings.join(seen.select("recording_id").unique(), on="recording_id", how="semi").sort(
+        "name", "recording_id", "value"
+    )
+    measured = own.filter(pl.col("value").is_not_null() & pl.col("value").is_finite())
+    scales = [
+        Measurement(name=str(name), mean=scale[0], standard_deviation=scale[1])
+        for (name,), group in sorted(measured.partition_by("name", as_dict=True).items())
+        if group.height >= settings.min_samples
+        for scale in [_scale(group["value"])]
+    ]
+    terms = (
+        own.filter(pl.col("value").is_null())
+        .group_by("name")
+        .len()
+        .filter(pl.col("len") >= settings.min_samples)
+    )
+    return tuple(scales), tuple(sorted(terms["name"].to_list()))
 
 
 def fit_encoding(
@@ -265,6 +312,7 @@ def fit_encoding(
     recordings: pl.DataFrame,
     catalogue: CatalogueLike,
     settings: EncodingSettings | None = None,
+    findings: pl.DataFrame | None = None,
 ) -> Encoding:
     """Learn vocabulary, scales, bins and windows from training samples.
 
@@ -274,6 +322,9 @@ def fit_encoding(
         Tables; only rows visible to these samples are looked at, so pass training samples only.
     catalogue
         Feature kinds, levels and benchmark variables.
+    findings
+        What machines and readers said of recordings: ``recording_id``, ``name`` and ``value`` (null for a
+        term of a report).
 
     Raises
     ------
@@ -302,7 +353,8 @@ def fit_encoding(
             benchmark = described[code].get("benchmark")
             variable = names.index(benchmark) if benchmark in BENCHMARK else -1
             levels = named_levels.get(code, ()) if code in categorical else ()
-            features.append(_feature(str(code), group, levels, variable, settings))
+            direction = str(described[code].get("direction") or "lab")
+            features.append(_feature(str(code), group, levels, variable, direction, settings))
     benchmark_of = {feature.code: feature.grid_variable for feature in features}
     placed = values.with_columns(
         pl.col("code").replace_strict(benchmark_of, default=-1, return_dtype=pl.Int64).alias("variable")
@@ -328,6 +380,7 @@ def fit_encoding(
         (pl.col("time") <= pl.col("prediction_time"))
         & (pl.col("available_time") <= pl.col("prediction_time"))
     )
+    measurements, terms = _findings(findings, gaps, settings)
     return Encoding(
         settings=settings,
         features=tuple(features),
@@ -340,4 +393,6 @@ def fit_encoding(
         age_mean=age_mean,
         age_standard_deviation=age_deviation,
         catalogue_digest=catalogue.digest,
+        measurements=measurements,
+        report_terms=terms,
     )

@@ -25,8 +25,8 @@ class RiskModel(nn.Module, ABC):
 
     #: Modalities that the model can use; the others are ignored and never named as present.
     modalities: tuple[Modality, ...] = tuple(Modality)
-    #: Modalities whose encoders are trained alone before the fusion.
-    pretrained: tuple[Modality, ...] = ()
+    #: Parts (mostly modalities) whose encoders are trained alone before the fusion.
+    pretrained: tuple[str, ...] = ()
 
     #: Whether all recordings and images of a sample are read, or the latest of each kind.
     uses_all_items: bool = False
@@ -39,19 +39,23 @@ class RiskModel(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """Return logits ``[n, outputs]``; output 0 is the task's boolean label."""
 
-    def encoder_logits(self, batch: Batch, modality: Modality) -> tuple[Tensor, Tensor]:
-        """Return ``(rows, logits)`` of one encoder with its own head, for samples that have the modality.
+    def encoder_logits(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
+        """Return ``(rows, logits)`` of one encoder with its own head, for samples that have its input.
 
         Returns
         -------
         rows, logits
             int64 ``[k]`` positions in the batch, and ``[k]``.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no {modality} encoder to train alone")
+        raise NotImplementedError(f"{type(self).__name__} has no {part} encoder to train alone")
 
-    def encoder_parameters(self, modality: Modality) -> list[nn.Parameter]:
+    def encoder_parameters(self, part: str) -> list[nn.Parameter]:
         """Return the parameters that :meth:`encoder_logits` trains."""
-        raise NotImplementedError(f"{type(self).__name__} has no {modality} encoder to train alone")
+        raise NotImplementedError(f"{type(self).__name__} has no {part} encoder to train alone")
+
+    def part_modality(self, part: str) -> Modality | None:
+        """Return the modality that a part reads; None for what every sample has."""
+        return Modality(part)
 
     def forecast_values(self, batch: Batch) -> Tensor:
         """Return the expected standardised value of every feature in the next hours, ``[n, n_tokens]``."""

@@ -11,6 +11,7 @@ from modelling.batches import Encoding
 from modelling.errors import TrainingError
 from modelling.models.base import RiskModel
 from modelling.models.medfuse import MedFuse, MedFuseConfig
+from modelling.models.medm2t import MedM2T, MedM2TConfig
 from modelling.models.mufuse import MuFuse, MuFuseConfig
 
 
@@ -24,6 +25,7 @@ def _ensemble(encoding: Encoding, config: EnsembleConfig) -> RiskModel:
 MODELS: dict[str, tuple[Callable[[Encoding, Any], RiskModel], type[Any]]] = {
     "ensemble": (_ensemble, EnsembleConfig),
     "medfuse": (MedFuse, MedFuseConfig),
+    "medm2t": (MedM2T, MedM2TConfig),
     "mufuse": (MuFuse, MuFuseConfig),
 }
 

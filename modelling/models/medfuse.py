@@ -113,13 +113,15 @@ class MedFuse(RiskModel):
             vectors = self.embed_images(batch.image[latest(batch.image_offsets, rows)])
         return rows, self.project[modality](vectors)
 
-    def encoder_logits(self, batch: Batch, modality: Modality) -> tuple[Tensor, Tensor]:
+    def encoder_logits(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
         """Return logits of one modality alone."""
+        modality = Modality(part)
         rows, vectors = self.encode(batch, modality)
         return rows, self.heads[modality](vectors).squeeze(-1)
 
-    def encoder_parameters(self, modality: Modality) -> list[nn.Parameter]:
+    def encoder_parameters(self, part: str) -> list[nn.Parameter]:
         """Return encoder, projection and head of one modality."""
+        modality = Modality(part)
         encoder: nn.Module = {Modality.EHR: self.ehr, Modality.ECG: self.signal, Modality.CXR: self.picture}[
             modality
         ]

@@ -2,8 +2,8 @@
 
 "MedFuse: Multiplicative Embedding Fusion for Irregular Clinical Time Series" (arXiv 2511.09247). The paper's
 model works on a grid of windows by variables and masks the empty cells; here only observed tokens exist.
-Their attention outputs are the same, at a cost that follows what was measured. Where the released code averages
-over empty cells too, we average over observed tokens; ``pooling="all"`` restores it.
+Their attention outputs are the same, at a cost that follows what was measured. Where the released code
+averages over empty cells too, we average over observed tokens; ``pooling="all"`` restores it.
 """
 
 from __future__ import annotations

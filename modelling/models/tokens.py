@@ -101,9 +101,9 @@ class TokenEmbedding(nn.Module):
         self.sex = encoding.n_tokens + 1
         self.first_sex_level = encoding.n_levels
         self.feature = nn.Embedding(encoding.n_tokens + 2, width, padding_idx=0)
-        nn.init.normal_(self.feature.weight[1:], std=1.0 / math.sqrt(width))
+        nn.init.normal_(self.feature.weight[1:])
         self.level = nn.Embedding(encoding.n_levels + 2, width)
-        nn.init.normal_(self.level.weight, std=1.0 / math.sqrt(width))
+        nn.init.normal_(self.level.weight)
         self.categorical = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
         if kind == "mufuse":

@@ -35,10 +35,10 @@ class Attention(nn.Module):
         """
         n, q, width = queries.shape
         k = keys.shape[1]
-        if k == 0:
+        if n == 0 or k == 0:
             return self.out(torch.zeros_like(queries))
-        key, value = self.keys(keys).view(n, k, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query = self.query(queries).view(n, q, self.heads, -1).transpose(1, 2)
+        key, value = self.keys(keys).view(n, k, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        query = self.query(queries).view(n, q, self.heads, width // self.heads).transpose(1, 2)
         some = there.any(1)
         # Attention over no key is undefined: such samples look at the first place and the result is cleared.
         first = torch.arange(k, device=there.device) == 0

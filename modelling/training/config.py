@@ -154,6 +154,22 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "encoding": {"step_hours": 2.0, "image": _SMALL_IMAGES},
             "model": {"hidden": 48, "layers": 2, "fusion_hidden": 64, **_SMALL_ENCODERS},
         },
+        "medm2t": {
+            **_DEMO,
+            "pretrain_epochs": 4,
+            "encoding": {"image": _SMALL_IMAGES},
+            "model": {
+                "width": 48,
+                "heads": 4,
+                "static_width": 16,
+                "series_width": 48,
+                "vitals_width": 32,
+                "ecg_width": 32,
+                "micro_width": 32,
+                "micro_heads": 4,
+                **_SMALL_ENCODERS,
+            },
+        },
         "mufuse": {
             **_DEMO,
             "epochs": 20,
@@ -166,6 +182,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 1.452e-5,
             "pretrain_learning_rate": 5.3985e-4,
             "augment": True,
+        },
+        # MedM2T 2025 on ICU mortality: at most 20 epochs, batches of 32.
+        "medm2t": {
+            "learning_rate": 5e-5,
+            "pretrain_learning_rate": 5e-4,
+            "batch_size": 32,
+            "epochs": 20,
+            "pretrain_epochs": 20,
+            "model": {"parts": ("static", "labs", "vitals", "ecg")},
         },
         # MuFuse 2025 on PhysioNet 2012: one token a feature and hour, focal loss.
         "mufuse": {

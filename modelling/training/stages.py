@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from modelling.batches import MODALITIES, Batch, Dataset, Modality
+from modelling.batches import MODALITIES, Batch, Dataset
 from modelling.models import RiskModel
 from modelling.models.base import freeze_batch_norm
 from modelling.training.augment import augment_images
@@ -82,36 +82,42 @@ def _augmented(batch: Batch, config: TrainingConfig, generator: torch.Generator)
 
 @torch.inference_mode()
 def _encoder_score(
-    model: RiskModel, dataset: Dataset, modality: Modality, config: TrainingConfig, device: str
+    model: RiskModel, dataset: Dataset, part: str, config: TrainingConfig, device: str
 ) -> float:
     model.eval()
     labels, logits = [], []
     for batch in dataset.batches(token_budget=config.token_budget, max_samples=128):
         moved = batch.to(device)
-        rows, part = model.encoder_logits(moved, modality)
+        rows, found = model.encoder_logits(moved, part)
         labels.append(moved.label[rows].double().cpu().numpy())
-        logits.append(part.double().cpu().numpy())
+        logits.append(found.double().cpu().numpy())
     return ranking_score(np.concatenate(labels), np.concatenate(logits)) if labels else 0.0
 
 
+def samples_with(model: RiskModel, dataset: Dataset, part: str) -> NDArray[np.bool_]:
+    """Return bool ``[n]``: the samples that have the modality that a part reads."""
+    modality = model.part_modality(part)
+    present: NDArray[np.bool_] = dataset.all.present.numpy()
+    return np.ones(len(dataset), dtype=bool) if modality is None else present[:, MODALITIES.index(modality)]
+
+
 def encoder_stage(
-    model: RiskModel, material: Material, modality: Modality, config: TrainingConfig, device: str
+    model: RiskModel, material: Material, part: str, config: TrainingConfig, device: str
 ) -> Stage:
-    """Train one encoder alone, on the samples that have its modality."""
-    column = MODALITIES.index(modality)
-    rows = np.flatnonzero(material.train.all.present[:, column].numpy())
+    """Train one encoder alone, on the training samples that have its input."""
+    rows = np.flatnonzero(samples_with(model, material.train, part))
     loss = label_loss(config)
 
     def batch_loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        kept, logits = model.encoder_logits(_augmented(batch, config, generator), modality)
+        kept, logits = model.encoder_logits(_augmented(batch, config, generator), part)
         return loss(logits, batch.label[kept]), torch.tensor(float(len(kept)))
 
     return Stage(
-        name=f"{modality} encoder",
+        name=f"{part} encoder",
         rows=lambda generator: rows,
         loss=batch_loss,
-        score=lambda: _encoder_score(model, material.tuning, modality, config, device),
-        parameters=model.encoder_parameters(modality),
+        score=lambda: _encoder_score(model, material.tuning, part, config, device),
+        parameters=model.encoder_parameters(part),
         mode=lambda: _train_mode(model, freeze=False),
         epochs=config.pretrain_epochs,
         learning_rate=config.pretrain_learning_rate,
@@ -212,11 +218,10 @@ def plan_stages(
     """Return the stages of a model; an encoder whose modality no training sample has is left as it is."""
     stages: list[Stage] = []
     if config.pretrain_epochs:
-        there = material.train.all.present.any(0).tolist()
         stages = [
-            encoder_stage(model, material, modality, config, device)
-            for modality in model.pretrained
-            if there[MODALITIES.index(modality)]
+            encoder_stage(model, material, part, config, device)
+            for part in model.pretrained
+            if samples_with(model, material.train, part).any()
         ]
     if config.forecast_epochs and model.forecast_parameters():
         stages.insert(0, forecast_stage(model, material, config))

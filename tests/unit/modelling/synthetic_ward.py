@@ -38,8 +38,11 @@ class SmallCatalogue:
 
 def catalogue() -> SmallCatalogue:
     features = pl.DataFrame(
-        [(code, kind, benchmark) for code, kind, benchmark, *_ in FEATURES],
-        schema={"feature": pl.String, "kind": pl.String, "benchmark": pl.String},
+        [
+            (code, kind, benchmark, "vital" if benchmark and kind == "continuous" else "lab")
+            for code, kind, benchmark, *_ in FEATURES
+        ],
+        schema={"feature": pl.String, "kind": pl.String, "benchmark": pl.String, "direction": pl.String},
         orient="row",
     )
     levels = pl.DataFrame(

@@ -37,6 +37,7 @@ def encoding_of(levels: dict[str, tuple[float, ...]]) -> Encoding:
             levels=values,
             bins=(),
             grid_variable=-1,
+            direction="lab",
             samples=9,
         )
         for code, values in levels.items()
