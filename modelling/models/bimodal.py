@@ -55,10 +55,11 @@ class _CrossBlock(nn.Module):
 class BimodalFusion(nn.Module):
     """Shared encoder and bi-modal attention over any number of modalities (MedM2T 2025).
 
-    ``e_i = S(W_i h_i + b_i)`` with one ``S`` (linear, ReLU, dropout) for all; for each pair, attention in
-    both directions is added. The released code adds the first direction to itself, and lets attention run over the
-    patients of a batch; here both directions count and each patient attends to their own time steps. An
-    absent modality is a learnt vector, and what a pair with it would say is zero.
+    ``e_i = S(W_i h_i + b_i)`` with one ``S`` (linear, ReLU, dropout) for all; for each pair, attention
+    in both directions is added. The released code adds the first direction to itself, and lets
+    attention run over the patients of a batch; here both directions count and each patient attends to
+    their own time steps. An absent modality is a learnt vector, and what a pair with it would say is
+    zero.
 
     The result is ``[e_1 ... e_N, r_12, r_13, ...]`` of width ``d (N + N (N - 1) / 2)``.
     """

@@ -13,6 +13,7 @@ from modelling.models.base import RiskModel
 from modelling.models.medfuse import MedFuse, MedFuseConfig
 from modelling.models.medm2t import MedM2T, MedM2TConfig
 from modelling.models.mufuse import MuFuse, MuFuseConfig
+from modelling.models.nightingale import Nightingale, NightingaleConfig
 
 
 def _ensemble(encoding: Encoding, config: EnsembleConfig) -> RiskModel:
@@ -27,6 +28,7 @@ MODELS: dict[str, tuple[Callable[[Encoding, Any], RiskModel], type[Any]]] = {
     "medfuse": (MedFuse, MedFuseConfig),
     "medm2t": (MedM2T, MedM2TConfig),
     "mufuse": (MuFuse, MuFuseConfig),
+    "nightingale": (Nightingale, NightingaleConfig),
 }
 
 

@@ -1,10 +1,10 @@
 """MedM2T 2025: sparse series, numeric vitals, ECG at two levels, and bi-modal attention.
 
-"MedM2T: a MultiModal framework for Time-aware modelling" (arXiv 2510.27321, v2). Decisions on the defects of
-its released code: both directions of bi-modal attention are added (there, the first twice); attention runs over
-the time steps of one patient (there, over the patients of a batch); bins and windows come from training
-samples only; encoders are trained inside the fold that fuses them. Chest X-rays are one more modality, which can be
-switched off.
+"MedM2T: a MultiModal framework for Time-aware modelling" (arXiv 2510.27321, v2). Decisions on the defects
+of its released code: both directions of bi-modal attention are added (there, the first twice); attention
+runs over the time steps of one patient (there, over the patients of a batch); bins and windows come from
+training samples only; encoders are trained inside the fold that fuses them. Chest X-rays are one more
+modality, which can be switched off.
 """
 
 from __future__ import annotations

@@ -170,6 +170,20 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                 **_SMALL_ENCODERS,
             },
         },
+        "nightingale": {
+            **_DEMO,
+            "encoding": {"image": _SMALL_IMAGES, "token_window_hours": 2.0},
+            "modality_dropout": 0.2,
+            "model": {
+                "width": 48,
+                "heads": 2,
+                "inner": 64,
+                "value_width": 24,
+                "fusion_hidden": 48,
+                "micro_width": 32,
+                **_SMALL_ENCODERS,
+            },
+        },
         "mufuse": {
             **_DEMO,
             "epochs": 20,

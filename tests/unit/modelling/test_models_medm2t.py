@@ -19,10 +19,19 @@ from modelling.models.bimodal import BimodalFusion, ModalityTokens
 from modelling.models.vitals import POINTS
 
 SMALL = {
-    "width": 16, "heads": 4, "static_width": 6, "series_width": 12, "vitals_width": 12, "ecg_width": 8,
-    "micro_width": 8, "micro_heads": 2, "image_layers": (1, 1), "image_width": 4,
-    "signal_channels": (6, 8), "signal_strides": (4, 4),
-}  # fmt: skip
+    "width": 16,
+    "heads": 4,
+    "static_width": 6,
+    "series_width": 12,
+    "vitals_width": 12,
+    "ecg_width": 8,
+    "micro_width": 8,
+    "micro_heads": 2,
+    "image_layers": (1, 1),
+    "image_width": 4,
+    "signal_channels": (6, 8),
+    "signal_strides": (4, 4),
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +58,14 @@ def findings(stays: Ward) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def dataset(stays: Ward, findings: pl.DataFrame):
     encoding = fit_encoding(
-        samples=stays.samples, encounters=stays.encounters, events=stays.events, recordings=stays.recordings,
-        catalogue=catalogue(), findings=findings,
+        samples=stays.samples,
+        encounters=stays.encounters,
+        events=stays.events,
+        recordings=stays.recordings,
+        catalogue=catalogue(),
+        findings=findings,
         settings=EncodingSettings(image=ImageSettings(size=32, resize=36), signal=SignalSettings(length=320)),
-    )  # fmt: skip
+    )
     return prepare(**stays.tables(), encoding=encoding, findings=findings)
 
 
@@ -257,10 +270,13 @@ def test_measurements_and_terms_reach_the_score_and_gaps_are_masked(dataset) -> 
 
 def test_without_findings_the_signal_stands_alone(stays: Ward) -> None:
     encoding = fit_encoding(
-        samples=stays.samples, encounters=stays.encounters, events=stays.events, recordings=stays.recordings,
+        samples=stays.samples,
+        encounters=stays.encounters,
+        events=stays.events,
+        recordings=stays.recordings,
         catalogue=catalogue(),
         settings=EncodingSettings(image=ImageSettings(size=32, resize=36), signal=SignalSettings(length=320)),
-    )  # fmt: skip
+    )
     plain = prepare(**stays.tables(), encoding=encoding)
     model = medm2t(plain)
     assert model(doubles(plain)).isfinite().all() and model.micro.fusion.names == ["signal"]
