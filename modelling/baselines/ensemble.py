@@ -53,7 +53,7 @@ class EnsembleSettings:
     sequences: Mapping[str, SequenceSettings] = field(
         default_factory=lambda: {
             "gru": SequenceSettings(),
-            "transformer": SequenceSettings(body="transformer", hidden=96, layers=2, learning_rate=7e-4),
+            "transformer": SequenceSettings(body="transformer", layers=2, learning_rate=1e-3),
         }
     )
     seeds: tuple[int, ...] = (0, 1, 2)

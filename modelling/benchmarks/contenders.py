@@ -22,9 +22,7 @@ SOFT = 0.3
 
 SEQUENCES = {
     "GRU": SequenceSettings(),
-    "grid transformer": SequenceSettings(
-        body="transformer", hidden=96, layers=2, learning_rate=7e-4, pretrain_epochs=25
-    ),
+    "grid transformer": SequenceSettings(body="transformer", layers=2, learning_rate=1e-3),
 }
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -152,6 +153,33 @@ def new_encoder(seed: int) -> LabelledEncoder:
         return LabelledEncoder(encoder, encoder.features, len(SUPERCLASSES))
 
 
+def say(line: str) -> None:
+    """Print a finished run on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _encoder_out_of_fold(
+    windows: NDArray[np.float32], data: Labelled, results: Path, *, seeds: int
+) -> Floats:
+    inputs = torch.from_numpy(windows)
+
+    def fit(train: Rows, test: Rows, seed: int) -> Floats:
+        model = train_encoder(
+            new_encoder(seed), inputs[train], data.labels[train], TRAINING, seed=seed, augment=shifted_signals
+        )
+        return encoder_logits(model, inputs[test])
+
+    runs = [out_of_fold(data, "signal-resnet", fit, results, seed=seed, say=say) for seed in range(seeds)]
+    return averaged(runs)
+
+
+def cross_validated_encoder(
+    windows: NDArray[np.float32], data: Labelled, results: Path, *, seeds: int
+) -> dict[str, Any]:
+    """Return the out-of-fold metrics of the signal encoder alone, running what is not stored yet."""
+    return label_metrics(data, _encoder_out_of_fold(windows, data, results, seeds=seeds))
+
+
 def compare(folder: Path, results: Path, *, seeds: int = 3) -> str:
     """Run or resume the comparison and return it as Markdown."""
     windows, records = read_recordings(folder)
@@ -160,7 +188,6 @@ def compare(folder: Path, results: Path, *, seeds: int = 3) -> str:
     age = FeatureTable(
         ("age", "sex"), records.select(pl.col("age", "sex").cast(pl.Float32)).to_numpy().astype(np.float32)
     )
-    inputs = torch.from_numpy(windows)
 
     def columns(
         model: type[Logistic] | type[Boosting], table: FeatureTable, train: Rows, test: Rows
@@ -173,15 +200,6 @@ def compare(folder: Path, results: Path, *, seeds: int = 3) -> str:
         ]
         return np.stack([one.decision(table.take(test)) for one in fitted], axis=1)
 
-    def encoder(train: Rows, test: Rows, seed: int) -> Floats:
-        model = train_encoder(
-            new_encoder(seed), inputs[train], data.labels[train], TRAINING, seed=seed, augment=shifted_signals
-        )
-        return encoder_logits(model, inputs[test])
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
     found: dict[str, Floats] = {
         "age and sex, logistic regression": out_of_fold(
             data, "age-sex", lambda a, b, s: columns(Logistic, age, a, b), results, seed=0, say=say
@@ -192,11 +210,8 @@ def compare(folder: Path, results: Path, *, seeds: int = 3) -> str:
         "summary features, boosting": out_of_fold(
             data, "boosting", lambda a, b, s: columns(Boosting, features, a, b), results, seed=0, say=say
         ),
-        f"signal ResNet alone, {seeds} seeds averaged": averaged(
-            [
-                out_of_fold(data, "signal-resnet", encoder, results, seed=seed, say=say)
-                for seed in range(seeds)
-            ]
+        f"signal ResNet alone, {seeds} seeds averaged": _encoder_out_of_fold(
+            windows, data, results, seeds=seeds
         ),
     }
     return markdown(data, {name: label_metrics(data, logits) for name, logits in found.items()})
