@@ -91,7 +91,7 @@ def _check_size(dataset: pydicom.Dataset, limits: Limits) -> None:
         raise Refusal(Reason.IMAGE_TOO_LARGE)
     if frames != 1:
         raise Refusal(Reason.IMAGE_UNREADABLE, "more than one frame")
-    if len(dataset.PixelData) == 0:
+    if not dataset.PixelData:
         raise Refusal(Reason.IMAGE_NO_PIXELS)
 
 

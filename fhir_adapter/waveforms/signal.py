@@ -77,11 +77,12 @@ def build_signal(
     lengths = {len(channels[lead]) for lead in leads}
     if len(lengths) != 1 or lengths == {0}:
         raise Refusal(Reason.ECG_HEADER_INVALID, "leads of different or no length")
-    samples = np.stack([channels[lead] for lead in leads]).astype(np.float32)
-    if not np.isfinite(samples).any():
-        raise Refusal(Reason.ECG_UNREADABLE, "no valid sample")
+    with np.errstate(over="ignore"):
+        samples = np.stack([channels[lead] for lead in leads]).astype(np.float32)
     if np.isinf(samples).any():
         raise Refusal(Reason.ECG_HEADER_INVALID, "values beyond float32")
+    if not np.isfinite(samples).any():
+        raise Refusal(Reason.ECG_UNREADABLE, "no valid sample")
     return Signal(leads, samples, float(sampling_rate), carrier)
 
 
