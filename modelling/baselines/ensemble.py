@@ -50,12 +50,7 @@ class EnsembleSettings:
         Weight of the second outcome in the soft label: ``y + soft * (1 - y) * later``.
     """
 
-    sequences: Mapping[str, SequenceSettings] = field(
-        default_factory=lambda: {
-            "gru": SequenceSettings(),
-            "transformer": SequenceSettings(body="transformer", layers=2, learning_rate=1e-3),
-        }
-    )
+    sequences: Mapping[str, SequenceSettings] = field(default_factory=lambda: {"gru": SequenceSettings()})
     seeds: tuple[int, ...] = (0, 1, 2)
     rounds: int = 1000
     soft: float = 0.3

@@ -68,6 +68,20 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "SCANE": ("mufuse", {**_TOKENS, "model": {**_SMALL_TOKENS, "embedding": "scane"}}),
     "MuFuse": ("mufuse", {**_TOKENS, "model": _SMALL_TOKENS}),
+    "Nightingale": (
+        "nightingale",
+        {
+            **_TOKENS,
+            "model": {
+                "width": 64,
+                "inner": 128,
+                "window_hours": 2.0,
+                "ecg": False,
+                "cxr": False,
+                "fusion_hidden": 64,
+            },
+        },
+    ),
 }
 
 

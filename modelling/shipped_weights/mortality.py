@@ -104,9 +104,7 @@ def build(
     )
     say(f"out of fold: AUROC {evaluation.metrics['auroc'].value:.4f}")
 
-    settings = EnsembleSettings(
-        sequences=dict(zip(("gru", "transformer"), SEQUENCES.values(), strict=True)), seeds=seeds, soft=SOFT
-    )
+    settings = EnsembleSettings(sequences={"gru": SEQUENCES["GRU"]}, seeds=seeds, soft=SOFT)
     ensemble = Ensemble(features=inputs.settings(cohort), settings=settings)
     ensemble.weights, ensemble.intercept = fit_stack(
         np.stack([part.mean for part in parts], axis=1), cohort.labels
@@ -170,9 +168,9 @@ def _card(
         "task": TASK,
         "horizon_hours": None,
         "catalogue_digest": catalogue.digest,
-        "description": "Gradient boosting, logistic regression, a recurrent and an attention network on "
-        "vital signs, laboratory values, age and sex, stacked and calibrated. Trained on PhysioNet/CinC "
-        "Challenge 2012 sets a and b (ODC-By 1.0; Silva et al. 2012, Goldberger et al. 2000).",
+        "description": "Gradient boosting, logistic regression and a recurrent network on vital signs, "
+        "laboratory values, age and sex, stacked and calibrated. Trained on PhysioNet/CinC Challenge 2012 "
+        "sets a and b (ODC-By 1.0; Silva et al. 2012, Goldberger et al. 2000).",
         "modalities": ["ehr"],
         "thresholds": thresholds,
         "trained_on": {
