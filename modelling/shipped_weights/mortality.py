@@ -36,7 +36,7 @@ from modelling.benchmarks.physionet2012 import ENSEMBLE, load_cohort
 from modelling.benchmarks.table import stacked
 from modelling.errors import BenchmarkError, ModellingError
 from modelling.evaluation import Evaluation, evaluate, sample_groups, write_evaluation
-from modelling.registry.folder import write_folder
+from modelling.registry.folder import METRICS, read_folder, write_folder
 from modelling.training.calibrate import Calibration, risk_thresholds
 from modelling.training.train import code_version
 from validation.contracts import empty
@@ -193,6 +193,32 @@ def _card(
     }
 
 
+def restamp(cohort: Cohort, catalogue: CatalogueLike, out: Path) -> str:
+    """Let a shipped model follow a changed catalogue that leaves its training data as they were.
+
+    A catalogue may gain a hospital's codes without touching a single value of PhysioNet 2012. The events that
+    the present catalogue gives are compared, by digest, with those that the model was trained on; only if they
+    are equal does the folder name the present catalogue.
+
+    Raises
+    ------
+    BenchmarkError
+        If the training data would differ: the model must be built again.
+    """
+    found = read_folder(out)
+    if found.card["trained_on"]["digest"] != cohort.digest:
+        raise BenchmarkError("the present catalogue gives other training events: build the model again")
+    config = {**found.config, "catalogue_digest": catalogue.digest}
+    config["encoding"] = {**config["encoding"], "catalogue_digest": catalogue.digest}
+    return write_folder(
+        out,
+        weights=found.weights,
+        config=config,
+        card={**found.card, "catalogue_digest": catalogue.digest},
+        metrics=json.loads((out / METRICS).read_text(encoding="utf-8")),
+    )
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Fit the shipped mortality model on PhysioNet 2012")
@@ -200,18 +226,26 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("var/bench-models"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument(
+        "--restamp",
+        action="store_true",
+        help="train nothing; follow a catalogue that maps these data equally",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
         cohort, catalogue = load_cohort(arguments.data)
-        digest = build(
-            cohort,
-            catalogue,
-            results=arguments.results,
-            out=arguments.out,
-            seeds=tuple(range(arguments.seeds)),
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-        )
+        if arguments.restamp:
+            digest = restamp(cohort, catalogue, arguments.out)
+        else:
+            digest = build(
+                cohort,
+                catalogue,
+                results=arguments.results,
+                out=arguments.out,
+                seeds=tuple(range(arguments.seeds)),
+                say=lambda line: print(line, file=sys.stderr, flush=True),
+            )
     except ModellingError as error:
         sys.exit(f"error: {error}")
     print(json.dumps({"folder": str(arguments.out), "digest": digest}))

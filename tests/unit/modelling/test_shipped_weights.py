@@ -12,6 +12,7 @@ from modelling.batches import fit_encoding
 from modelling.models import build_model
 from modelling.registry.folder import read_folder
 from modelling.shipped_weights import ecg
+from modelling.shipped_weights.cards import render_card
 from modelling.training.config import PRESETS
 from validation.contracts import empty
 
@@ -50,3 +51,9 @@ def test_the_ecg_encoder_starts_a_small_network() -> None:
     assert all(shipped[name].shape == own[name].shape for name in expected)
     network.load_state_dict({**own, **shipped})
     assert torch.isfinite(network.eval().embed_signals(torch.randn(2, 12, 640))).all()
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+def test_the_card_in_the_docs_is_the_card_in_the_folder(folder: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "model_cards" / f"{folder.name}.md"
+    assert page.read_text(encoding="utf-8") == render_card(folder)
