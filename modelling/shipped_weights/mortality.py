@@ -196,8 +196,8 @@ def _card(
 def restamp(cohort: Cohort, catalogue: CatalogueLike, out: Path) -> str:
     """Let a shipped model follow a changed catalogue that leaves its training data as they were.
 
-    A catalogue may gain a hospital's codes without touching a single value of PhysioNet 2012. The events that
-    the present catalogue gives are compared, by digest, with those that the model was trained on; only if they
+    A catalogue may gain a hospital's codes without touching any value of PhysioNet 2012. The events that
+    the present catalogue gives are compared, by digest, with those of the training; only if they
     are equal does the folder name the present catalogue.
 
     Raises
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument(
         "--restamp",
         action="store_true",
-        help="train nothing; follow a catalogue that maps these data equally",
+        help="only follow a catalogue that maps these data equally",
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
