@@ -1,0 +1,6 @@
+"""What the adapter keeps in SQL: watermarks of the reading side, the ledger of the writing side."""
+
+from fhir_adapter.store.base import Base, upgrade
+from fhir_adapter.store.watermarks import Watermark, Watermarks
+
+__all__ = ["Base", "Watermark", "Watermarks", "upgrade"]
