@@ -135,7 +135,7 @@ def find_axes(embeddings: FloatArray, count: int = 8) -> tuple[FloatArray, Float
 def embedding_values(
     modality: str, embeddings: FloatArray, axes: tuple[FloatArray, FloatArray]
 ) -> pl.DataFrame:
-    """Return ``kind`` (embedding), ``name`` (``ecg axis 1``), ``value``: places along the reference's axes."""
+    """Return ``kind`` (embedding), ``name`` (``ecg axis 1``), ``value`` (place along the axis)."""
     places = (embeddings - axes[0]) @ axes[1].T
     names = np.repeat([f"{modality} axis {number + 1}" for number in range(places.shape[1])], places.shape[0])
     return pl.DataFrame(

@@ -79,7 +79,7 @@ def evaluate(
         context.variables.progress_bars = {"globally": False}
         source = context.data_sources.add_pandas("profiles")
         findings: list[Finding] = []
-        evaluated = 0
+        results: dict[str, tuple[int, int]] = {}
         for name, table in tables.items():
             suite = context.suites.add(
                 gx.ExpectationSuite(name=name, expectations=suites[name]["expectations"])
@@ -92,7 +92,6 @@ def evaluate(
                 gx.Checkpoint(
                     name=name,
                     validation_definitions=[definition],
-                    actions=[gx.checkpoint.UpdateDataDocsAction(name="data_docs")],
                     result_format={
                         "result_format": "COMPLETE",
                         "unexpected_index_column_names": [KEYS[name]] if name in KEYS else [],
@@ -104,12 +103,15 @@ def evaluate(
                 expectation_parameters=dict(parameters),
                 run_id=gx.RunIdentifier(run_name=run_name),
             )
-            for validation in outcome.run_results.values():
-                evaluated += len(validation.results)
-                findings += [_finding(name, result) for result in validation.results if not result.success]
+            (validation,) = outcome.run_results.values()
+            failed = [result for result in validation.results if not result.success]
+            findings += [_finding(name, result) for result in failed]
+            results[name] = (len(validation.results) - len(failed), len(validation.results))
+        context.build_data_docs()
         shutil.rmtree(docs_folder, ignore_errors=True)
-        make_readable_offline(Path(project) / "gx" / "uncommitted" / "data_docs" / "local_site", docs_folder)
-    return Evaluation(findings, evaluated)
+        site = Path(project) / "gx" / "uncommitted" / "data_docs" / "local_site"
+        make_readable_offline(site, docs_folder, results=results, name=run_name)
+    return Evaluation(findings, sum(evaluated for _, evaluated in results.values()))
 
 
 def _raised(exception_info: Mapping[str, Any]) -> bool:

@@ -8,6 +8,8 @@ are shown open, links to outside become text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
 _SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
@@ -60,12 +62,53 @@ def rewrite_page(page: str) -> str:
     return _HEAD.sub(lambda found: f"<style>{_CSS}</style>{found[0]}", page, count=1)
 
 
-def make_readable_offline(site: Path, target: Path) -> None:
+def index_page(
+    results: Mapping[str, tuple[int, int]], pages: Mapping[str, tuple[str, str]], name: str
+) -> str:
+    """Return the first page; Great Expectations fills its own by a script, which is gone here.
+
+    Parameters
+    ----------
+    results
+        By suite: expectations met, expectations evaluated.
+    pages
+        By suite: relative paths of its results and of its expectations.
+    name
+        The run.
+    """
+    rows = "".join(
+        f'<tr><th scope="row">{escape(suite)}</th><td>{met} of {evaluated} met</td>'
+        f'<td><a href="{escape(pages[suite][0])}">results of {escape(suite)}</a></td>'
+        f'<td><a href="{escape(pages[suite][1])}">expectations of {escape(suite)}</a></td></tr>'
+        for suite, (met, evaluated) in results.items()
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data Docs: {escape(name)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_CSS}</style></head>'
+        f"<body><main><h1>Data Docs: {escape(name)}</h1>"
+        "<p>Great Expectations' results over the profile tables of this run. They hold aggregates only.</p>"
+        '<table><thead><tr><th scope="col">Suite</th><th scope="col">Outcome</th>'
+        '<th scope="col">Results</th><th scope="col">Rules</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></main></body></html>"
+    )
+
+
+def make_readable_offline(
+    site: Path, target: Path, *, results: Mapping[str, tuple[int, int]], name: str
+) -> None:
     """Copy the pages of a Data Docs site to ``target``, rewritten by :func:`rewrite_page`.
 
-    Fonts, pictures and scripts of the site are left behind.
+    Fonts, pictures and scripts of the site are left behind; the first page is :func:`index_page`.
     """
     for path in sorted(site.rglob("*.html")):
         copy = target / path.relative_to(site)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(rewrite_page(path.read_text("utf-8")), encoding="utf-8")
+    pages = {
+        suite: (
+            next((target / "validations" / suite).rglob("*.html")).relative_to(target).as_posix(),
+            f"expectations/{suite}.html",
+        )
+        for suite in results
+    }
+    (target / "index.html").write_text(index_page(results, pages, name), encoding="utf-8")
