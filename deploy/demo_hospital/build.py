@@ -45,6 +45,7 @@ def build_hospital(
     time_zone: str = "Europe/Berlin",
     prediction_at: time = time(5, 0),
     shares: Shares | None = None,
+    pace: float = 1.0,
 ) -> HospitalSummary:
     """Build a synthetic hospital below ``folder``.
 
@@ -70,6 +71,9 @@ def build_hospital(
         The site's zone and ward-clock time of prediction.
     shares
         How many stays have an ECG and a radiograph; zero makes a large hospital for load tests cheap.
+
+    pace
+        Factor on the hours between two measurements: 2 halves the number of Observations.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def build_hospital(
         for resource in organisations():
             builder.put(resource)
         for done, stay in enumerate(stays, start=1):
-            builder.stay(stay, plan.get(stay.index, []), sparse_after=48 if history else 1e9)
+            builder.stay(stay, plan.get(stay.index, []), sparse_after=48 if history else 1e9, pace=pace)
             if progress:
                 progress(done, patients)
     finally:

@@ -79,11 +79,13 @@ class Chart:
     zone
         The ward clock's zone; laboratories send UTC.
     sparse_after
-        Hours after which bedside measurements are taken four times more seldom (keeps a history small).
+        Hours after which nothing is measured more often than every six hours (keeps a history small).
+    pace
+        Factor on the hours between two measurements.
     """
 
-    def __init__(self, stay: Stay, zone: ZoneInfo, *, sparse_after: float = 1e9) -> None:
-        self.stay, self.zone, self.sparse_after = stay, zone, sparse_after
+    def __init__(self, stay: Stay, zone: ZoneInfo, *, sparse_after: float = 1e9, pace: float = 1.0) -> None:
+        self.stay, self.zone, self.sparse_after, self.pace = stay, zone, sparse_after, pace
         self.rng = stay.rngs[0]
         self.values = simulate(stay.course, age=stay.age(stay.admission), male=stay.male, rng=self.rng)
         self.subject = {"reference": f"Patient/{stay.patient_id}"}
@@ -108,7 +110,7 @@ class Chart:
         while hour < self.length:
             moment = self.stay.admission + timedelta(hours=hour)
             ward = WARD_BY_ID[self.stay.ward_at(moment)]
-            step = hours_icu if ward.intensive else hours_ward
+            step = self.pace * (hours_icu if ward.intensive else hours_ward)
             if step:
                 number += 1
                 yield number, moment.replace(microsecond=0), ward

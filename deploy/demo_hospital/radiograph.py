@@ -35,12 +35,13 @@ def draw_chest(
     left = _ellipse(x, y, 0.40, -0.08, 0.31, height)
     right = _ellipse(x, y, -0.40, -0.10, 0.33, height)
     field = np.clip(left + right, 0, 1) * (1 / (1 + np.exp(18 * (y - 0.48 - 0.12 * np.cos(3 * x)))))
-    image = 0.06 + 0.62 * body - 0.44 * field
     width = 0.24 + 0.05 * np.logaddexp(0, heart) + (0.05 if portable else 0.0)
-    image += 0.34 * _ellipse(x, y, 0.12, 0.22, width, 0.34) * body
-    image += 0.20 * np.exp(-((x / 0.10) ** 2)) * body
-    ribs = np.sin(15 * (y + 0.28 * np.abs(x) ** 1.5) + rng.uniform(0, 0.6))
-    image += 0.05 * np.clip(ribs, 0, 1) * field
+    shadow = np.maximum(_ellipse(x, y, 0.11, 0.24, width, 0.33), 0.9 * np.exp(-((np.abs(x) / 0.13) ** 4)))
+    field = field * (1 - shadow)
+    image = 0.05 + 0.55 * body - 0.40 * field + 0.10 * shadow * body
+    image += 0.12 * np.exp(-((x / 0.07) ** 2)) * body
+    ribs = np.sin(21 * (y + 0.30 * np.abs(x) ** 1.4) + rng.uniform(0, 0.6))
+    image += 0.05 * np.clip(ribs, -0.2, 1) * field
     coarse = gaussian_filter(rng.normal(size=(24, 24)), 1.8)
     coarse = (coarse - coarse.min()) / np.ptp(coarse)
     texture = zoom(coarse, size / 24, order=1)[:size, :size]

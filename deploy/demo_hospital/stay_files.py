@@ -67,7 +67,7 @@ class StayFiles:
 
     # ------------------------------------------------------------------ one stay
 
-    def stay(self, stay: Stay, kinds: list[str], *, sparse_after: float) -> None:
+    def stay(self, stay: Stay, kinds: list[str], *, sparse_after: float, pace: float) -> None:
         """Write all of one stay."""
         self.put(patient(stay, self.zone))
         for encounter in encounters(stay, self.zone):
@@ -77,7 +77,7 @@ class StayFiles:
         self.summary.icu_stays += stay.icu is not None
         self.summary.deaths += stay.died
         if not stay.silent:
-            chart = Chart(stay, self.zone, sparse_after=sparse_after)
+            chart = Chart(stay, self.zone, sparse_after=sparse_after, pace=pace)
             self._observations(stay, chart, kinds)
             self._ecgs(stay, chart, kinds)
             self._radiographs(stay, kinds)

@@ -31,25 +31,33 @@ class JavaTools:
 
     Attributes
     ----------
+    library
+        Folder of the downloaded jars; named after the digest of the list of jars.
     folder
-        Holds ``lib/*.jar``; named after the digest of the sources.
+        Holds the project's own jar and class-data archives; named after the digest of the sources.
     """
 
+    library: Path
     folder: Path
 
     @property
+    def jar(self) -> Path:
+        """The project's own jar; a folder of classes would rule out a class-data archive."""
+        return self.folder / "nightingale-test-servers.jar"
+
+    @property
     def classpath(self) -> str:
-        """Class path of all jars; a folder in it would rule out a class-data archive."""
-        return f"{self.folder / 'lib'}/*"
+        """Class path of the own jar and all downloaded ones."""
+        return f"{self.jar}:{self.library}/*"
 
     def archive(self, name: str) -> Path:
         """Return where a program's class-data archive is or will be."""
         return self.folder / f"{name}.jsa"
 
 
-def _digest() -> str:
+def _digest(*paths: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(SOURCES.iterdir()):
+    for path in sorted(paths):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -70,33 +78,45 @@ def build_java_tools(*, say: Say | None = None) -> JavaTools:
         If Maven or javac fails, with the end of its output.
     """
     require(java())
-    folder = cache_folder() / "java" / _digest()
+    base = cache_folder() / "java"
+    jars = base / f"jars-{_digest(SOURCES / 'pom.xml')}"
+    own = base / f"programs-{_digest(*SOURCES.iterdir())}"
+    tools = JavaTools(library=jars / "lib", folder=own)
+    _once(jars, lambda: _download(tools, say))
+    _once(own, lambda: _compile(tools))
+    return tools
+
+
+def _once(folder: Path, build: Callable[[], None]) -> None:
+    """Build a folder unless it is built; two programs that start at once build it once."""
     done = folder / "built"
     if done.is_file():
-        return JavaTools(folder)
-    require(maven())
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two tests that start at once build once
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.is_file():
-            if say:
-                say("downloading and building HAPI FHIR (once, about a minute)")
-            _build(folder)
+            build()
             done.touch()
-    return JavaTools(folder)
 
 
-def _build(folder: Path) -> None:
-    library, classes = folder / "lib", folder / "classes"
+def _download(tools: JavaTools, say: Say | None) -> None:
+    require(maven())
+    if say:
+        say("downloading HAPI FHIR's jars (once, about 290 MB)")
     _run(
         "mvn", "-q", "-B", "-f", str(SOURCES / "pom.xml"), "dependency:copy-dependencies",
-        f"-DoutputDirectory={library}", "-DincludeScope=runtime",
+        f"-DoutputDirectory={tools.library}", "-DincludeScope=runtime",
     )  # fmt: skip
+
+
+def _compile(tools: JavaTools) -> None:
+    classes = tools.folder / "classes"
     classes.mkdir(exist_ok=True)
     programs = [str(path) for path in sorted(SOURCES.glob("*.java"))]
-    _run("javac", "-nowarn", "-d", str(classes), "-cp", f"{library}/*", *programs)
+    _run("javac", "-nowarn", "-d", str(classes), "-cp", f"{tools.library}/*", *programs)
     shutil.copy(SOURCES / "logback.xml", classes)
-    _run("jar", "cf", str(library / "nightingale-test-servers.jar"), "-C", str(classes), ".")
+    _run("jar", "cf", str(tools.jar), "-C", str(classes), ".")
 
 
 def _run(*command: str) -> None:

@@ -87,7 +87,9 @@ public class FhirServer {
             Properties p = new Properties();
             p.put("hibernate.dialect", (pg ? HapiFhirPostgresDialect.class : HapiFhirH2Dialect.class).getName());
             p.put("hibernate.hbm2ddl.auto", "update");
-            p.put("hibernate.jdbc.batch_size", "50");
+            p.put("hibernate.jdbc.batch_size", "100");
+            p.put("hibernate.order_inserts", "true"); // without it, rows of many tables are never batched
+            p.put("hibernate.order_updates", "true");
             p.put("hibernate.cache.use_query_cache", "false");
             p.put("hibernate.cache.use_second_level_cache", "false");
             p.put("hibernate.search.enabled", "false"); // no Lucene: no _text/_content search
