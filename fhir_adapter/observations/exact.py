@@ -30,6 +30,7 @@ from fhir_adapter.references import element_reference, is_id, scalar_text
 from fhir_adapter.times import parse_time
 from validation.reasons import Reason
 
+READ_TYPES = frozenset({"Patient", "Encounter", "Observation", "DocumentReference", "Media", "ImagingStudy"})
 ACCEPTED_STATUS = frozenset({"final", "amended", "corrected"})
 COMPARATORS = frozenset({"<", "<=", ">=", ">"})
 MAX_TEXT = 256
@@ -90,9 +91,9 @@ class Head:
 
 
 def source_ref(resource: dict[str, Any]) -> str | None:
-    """Return ``Observation/<id>``-like reference of a resource, or None without a FHIR id."""
+    """Return ``Observation/<id>``-like reference of a resource of a type that is read, or None."""
     kind, key = resource.get("resourceType"), scalar_text(resource.get("id"))
-    return f"{kind}/{key}" if isinstance(kind, str) and kind.isalpha() and is_id(key) else None
+    return f"{kind}/{key}" if isinstance(kind, str) and kind in READ_TYPES and is_id(key) else None
 
 
 def codings(concept: object) -> list[str]:

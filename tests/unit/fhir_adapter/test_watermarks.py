@@ -66,5 +66,9 @@ def test_the_same_run_again_replaces_its_row(engine: Engine) -> None:
 def test_a_time_without_zone_is_refused(engine: Engine) -> None:
     with pytest.raises(StatementError):
         Watermarks(engine, "x").complete(
-            "Patient", run="a", reached=datetime(2026, 1, 1), resources=1, now=NOW  # noqa: DTZ001
+            "Patient",
+            run="a",
+            reached=datetime(2026, 1, 1),  # noqa: DTZ001
+            resources=1,
+            now=NOW,
         )
