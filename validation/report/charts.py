@@ -7,7 +7,7 @@ from html import escape
 
 WIDTH = 360
 HEIGHT = 150
-LEFT = 34
+LEFT = 40
 BOTTOM = 24
 TOP = 12
 RIGHT = 8
@@ -16,8 +16,10 @@ RIGHT = 8
 def _number(value: float) -> str:
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
+    if abs(value) >= 1_000_000:
+        return f"{value / 1e6:.3g} M"
+    if abs(value) >= 10_000:
+        return f"{value / 1e3:.3g} k"
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
@@ -115,5 +117,6 @@ def calibration_plot(title: str, points: Sequence[tuple[float, float, int]]) -> 
             f'<circle class="fill" cx="{_across(predicted):.1f}" cy="{_up(observed):.1f}" r="{radius:.1f}"/>'
         )
     body += _text(_across(0.5), HEIGHT - 8, "predicted") + _text(_across(1), HEIGHT - 8, "1", "end")
+    body += _text(LEFT + 4, TOP + 4, "observed", "start")
     described = ", ".join(f"predicted {p:.2f}, observed {o:.2f}" for p, o, _ in points)
     return _frame(title, described, body)
