@@ -22,6 +22,13 @@ def age_years(at: pl.Expr, birth_date: pl.Expr) -> pl.Expr:
     return days / DAYS_PER_YEAR
 
 
+def lookback_start(task: TaskSpec) -> pl.Expr:
+    """Return the earliest time that a sample's inputs may have: so long before it, or the stay's start."""
+    if task.lookback_hours is None:
+        return pl.col("start")
+    return pl.col("prediction_time") - timedelta(hours=task.lookback_hours)
+
+
 def icu_stays(encounters: pl.DataFrame) -> pl.DataFrame:
     """Return the encounters that are stays in intensive care."""
     return encounters.filter((pl.col("kind") == "icu") & ~pl.col("status").is_in(list(NOT_A_STAY)))
@@ -117,11 +124,10 @@ def _divide(
     skipped = judged.filter(pl.col("reason").is_not_null()).with_columns(
         pl.lit(None, pl.String).alias("detail")
     )
-    lookback = timedelta(hours=task.lookback_hours)
     samples = judged.filter(pl.col("reason").is_null()).with_columns(
         pl.lit(None, pl.Boolean).alias("boolean_value"),
         pl.lit(None, pl.Float64).alias("float_value"),
-        (pl.col("prediction_time") - lookback).alias("lookback_start"),
+        lookback_start(task).alias("lookback_start"),
     )
     return as_table(samples, "samples"), as_table(skipped, "skipped")
 

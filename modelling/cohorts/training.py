@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import time, timedelta
 from typing import Literal
@@ -9,13 +10,15 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from modelling.cohorts.night import age_years, as_table, icu_stays
+from modelling.cohorts.attrition import Attrition
+from modelling.cohorts.labels import LABELS, Facts
+from modelling.cohorts.night import age_years, as_table, icu_stays, lookback_start
 from modelling.cohorts.tasks import TaskSpec
 from modelling.errors import CohortError
 
-Mode = Literal["fixed", "landmark"]
+Mode = Literal["fixed", "hourly", "landmark"]
 MAX_NIGHTS = 400
-"""Nights of one stay that landmark mode looks at."""
+"""Nights of one stay that landmark mode looks at; hourly mode looks at as many days."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,40 +29,64 @@ class Cohort:
     ----------
     samples
         Rows of the ``Samples`` contract with labels.
+    labels
+        For multi-label tasks ``encounter_id``, ``prediction_time`` and one Boolean column a label; or None.
     attrition
         ``step``, ``stays``, ``patients``, ``samples``: what was left after each rule, in order.
     """
 
     samples: pl.DataFrame
+    labels: pl.DataFrame | None
     attrition: pl.DataFrame
 
 
-class Attrition:
-    """Counts what is left after each rule."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, str | int]] = []
-
-    def note(self, step: str, frame: pl.DataFrame) -> None:
-        """Record a step; ``frame`` has one row a stay or, later, one row a sample."""
-        self.rows.append(
-            {
-                "step": step,
-                "stays": frame["encounter_id"].n_unique(),
-                "patients": frame["subject_id"].n_unique(),
-                "samples": frame.height,
-            }
-        )
-
-    def frame(self) -> pl.DataFrame:
-        """Return the steps as a frame."""
-        schema = {"step": pl.String, "stays": pl.Int64, "patients": pl.Int64, "samples": pl.Int64}
-        return pl.DataFrame(self.rows, schema=schema)
+def _one_stay_an_admission(stays: pl.DataFrame) -> pl.DataFrame:
+    admission = pl.coalesce("part_of", "encounter_id")
+    return stays.filter(pl.len().over(admission) == 1)
 
 
-def fixed_times(stays: pl.DataFrame, *, at_hours: float) -> pl.DataFrame:
-    """Add ``prediction_time``: ``at_hours`` after each stay's start."""
-    return stays.with_columns((pl.col("start") + timedelta(hours=at_hours)).alias("prediction_time"))
+def _no_unit_transfer(stays: pl.DataFrame) -> pl.DataFrame:
+    wards = pl.col("moves").list.eval(pl.element().struct.field("ward")).list.drop_nulls().list.n_unique()
+    return stays.filter(wards <= 1)
+
+
+def _first_stay(stays: pl.DataFrame) -> pl.DataFrame:
+    return stays.sort("subject_id", "start", "encounter_id").unique(
+        "subject_id", keep="first", maintain_order=True
+    )
+
+
+def _stay_of_30_hours(stays: pl.DataFrame) -> pl.DataFrame:
+    return stays.filter(pl.col("end").is_null() | (pl.col("end") - pl.col("start") >= timedelta(hours=30)))
+
+
+RULES: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
+    "one_stay_an_admission": ("one ICU stay in the admission", _one_stay_an_admission),
+    "no_unit_transfer": ("no transfer between ICUs", _no_unit_transfer),
+    "first_stay": ("the patient's first ICU stay", _first_stay),
+    "stay_of_30_hours": ("ICU stay of 30 h or longer", _stay_of_30_hours),
+}
+"""Rules of benchmarks that look at whole stays, and so cannot hold in deployment."""
+
+
+def fixed_times(stays: pl.DataFrame, *, at_hours: float | None) -> pl.DataFrame:
+    """Add ``prediction_time``: ``at_hours`` after each stay's start, or its end; shorter stays fall away."""
+    if at_hours is None:
+        return stays.filter(pl.col("end").is_not_null()).with_columns(pl.col("end").alias("prediction_time"))
+    asked = stays.with_columns((pl.col("start") + timedelta(hours=at_hours)).alias("prediction_time"))
+    return asked.filter(pl.col("end").is_null() | (pl.col("end") >= pl.col("prediction_time")))
+
+
+def hourly_times(stays: pl.DataFrame, *, first_hour: float) -> pl.DataFrame:
+    """Repeat each ended stay for every full hour from ``first_hour`` to its end."""
+    ended = stays.filter(pl.col("end").is_not_null())
+    hours = ((pl.col("end") - pl.col("start")).dt.total_seconds() / 3600).ceil().cast(pl.Int64)
+    return (
+        ended.with_columns(pl.int_ranges(int(first_hour), hours.clip(0, MAX_NIGHTS * 24)).alias("hour"))
+        .explode("hour", empty_as_null=False)
+        .with_columns((pl.col("start") + pl.duration(hours=pl.col("hour"))).alias("prediction_time"))
+        .drop("hour")
+    )
 
 
 def landmark_times(stays: pl.DataFrame, *, clock: time, zone: str) -> pl.DataFrame:
@@ -108,10 +135,11 @@ def training_samples(
     outcomes: pl.DataFrame,
     *,
     task: TaskSpec,
-    mode: Mode = "fixed",
-    at_hours: float = 48.0,
+    mode: Mode | None = None,
+    at_hours: float | None = None,
     clock: time = time(6),
     zone: str = "UTC",
+    facts: Facts | None = None,
 ) -> Cohort:
     """Return labelled samples of a task.
 
@@ -120,45 +148,58 @@ def training_samples(
     encounters, outcomes
         Rows of those contracts.
     mode
-        ``fixed``: one sample a stay, ``at_hours`` after its start (benchmarks). ``landmark``: one sample a
-        night of the stay at ``clock`` in ``zone``, as in deployment.
+        ``fixed`` or ``hourly``: the benchmark's prediction times and rules (the task's own when None).
+        ``landmark``: one sample a night of the stay at ``clock`` in ``zone``, as in deployment, without
+        rules that look at whole stays.
+    at_hours
+        Prediction time of fixed mode instead of the task's.
+    facts
+        Further tables that some labels need.
 
     Raises
     ------
     CohortError
         If the task cannot be labelled from these tables.
     """
+    if task.label not in LABELS:
+        raise CohortError(f"task {task.name!r} is not asked about ICU stays; see its own function")
+    mode = mode or ("hourly" if task.hourly else "fixed")
     attrition = Attrition()
-    stays = icu_stays(encounters)
-    attrition.note("ICU stays", stays)
-    if mode == "fixed":
-        asked = fixed_times(stays, at_hours=at_hours)
-        asked = asked.filter(pl.col("end").is_null() | (pl.col("end") >= pl.col("prediction_time")))
-        attrition.note(f"in intensive care at {at_hours:g} h", asked)
-    else:
-        asked = landmark_times(stays, clock=clock, zone=zone)
-        attrition.note(f"nights at {clock:%H:%M}", asked)
+    stays = attrition.note("ICU stays", icu_stays(encounters))
+    if mode != "landmark":
+        for name in task.benchmark_rules:
+            step, rule = RULES[name]
+            stays = attrition.note(step, rule(stays))
+    asked = attrition.note(*_ask(stays, task, mode, at_hours, clock, zone))
     stayed = (pl.col("prediction_time") - pl.col("start")).dt.total_seconds() / 3600
     asked = asked.filter(stayed >= task.minimum_hours)
-    attrition.note(f"stayed {task.minimum_hours:g} h or longer by then", asked)
+    asked = attrition.note(f"stayed {task.minimum_hours:g} h or longer by then", asked)
     age = age_years(pl.col("prediction_time"), pl.col("birth_date"))
-    asked = asked.filter(age >= task.minimum_age)
-    attrition.note(f"aged {task.minimum_age:g} years or older", asked)
-    labelled = _label(stay_outcomes(asked, outcomes), task, attrition)
-    samples = labelled.with_columns(
-        (pl.col("prediction_time") - timedelta(hours=task.lookback_hours)).alias("lookback_start"),
-        pl.lit(task.name).alias("task"),
+    asked = attrition.note(f"aged {task.minimum_age:g} years or older", asked.filter(age >= task.minimum_age))
+    labelled = LABELS[task.label](stay_outcomes(asked, outcomes), facts or Facts(), task, attrition)
+    labelled = labelled.with_columns(
+        lookback_start(task).alias("lookback_start"), pl.lit(task.name).alias("task")
     ).sort("subject_id", "prediction_time", "encounter_id")
-    return Cohort(samples=as_table(samples, "samples"), attrition=attrition.frame())
-
-
-def _label(stays: pl.DataFrame, task: TaskSpec, attrition: Attrition) -> pl.DataFrame:
-    if task.name != "in-hospital-mortality":
-        raise CohortError(f"task {task.name!r} has no label rule")
-    alive = stays.filter((pl.col("death_time") > pl.col("prediction_time")).fill_null(value=True))
-    attrition.note("alive at prediction time", alive)
-    known = alive.filter(pl.col("died_in_hospital").is_not_null())
-    attrition.note("outcome known", known)
-    return known.with_columns(
-        pl.col("died_in_hospital").alias("boolean_value"), pl.lit(None, pl.Float64).alias("float_value")
+    names = [name for name in labelled.columns if name.startswith("label/")]
+    labels = labelled.select(
+        "encounter_id",
+        "prediction_time",
+        *(pl.col(name).alias(name.removeprefix("label/")) for name in names),
     )
+    return Cohort(
+        samples=as_table(labelled, "samples"),
+        labels=labels if names else None,
+        attrition=attrition.frame(),
+    )
+
+
+def _ask(
+    stays: pl.DataFrame, task: TaskSpec, mode: Mode, at_hours: float | None, clock: time, zone: str
+) -> tuple[str, pl.DataFrame]:
+    if mode == "landmark":
+        return f"nights at {clock:%H:%M}", landmark_times(stays, clock=clock, zone=zone)
+    if mode == "hourly":
+        return "every hour of ended stays", hourly_times(stays, first_hour=task.minimum_hours)
+    hours = task.fixed_hours if at_hours is None else at_hours
+    step = "stay ended" if hours is None else f"in intensive care at {hours:g} h"
+    return step, fixed_times(stays, at_hours=hours)

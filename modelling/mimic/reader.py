@@ -14,6 +14,8 @@ from modelling.mapping.folder import Progress, TableFolder, no_progress
 from modelling.mimic import files
 from modelling.mimic.compact import COMPACT, write_official_layout
 from modelling.mimic.files import Schema, table_path
+from modelling.mimic.infections import TABLES as INFECTION_TABLES
+from modelling.mimic.infections import read_suspicions
 from modelling.mimic.observations import chart_observations, lab_observations, output_observations
 from modelling.mimic.staging import ROWS_IN_MEMORY, Staging
 from modelling.mimic.stays import read_diagnoses, read_encounters, read_outcomes
@@ -114,6 +116,9 @@ def map_mimic(
     )
     encounters = read_encounters(mimic)
     folder.write_stays(encounters, read_outcomes(mimic), read_diagnoses(mimic))
+    suspicions = suspected_infections(mimic)
+    if suspicions is not None:
+        suspicions.write_parquet(out / "suspicions.parquet")
     todo = folder.missing()
     if todo:
         map_tables(folder, todo, paths, catalogue, rows_in_memory=rows_in_memory, progress=progress)
@@ -148,6 +153,16 @@ def _chartevents(mimic: Path, out: Path) -> Path:
     if compact.is_file() and not any((mimic / "icu").glob("chartevents.*")):
         return write_official_layout(compact, out / "staging" / "chartevents.parquet")
     return table_path(mimic, "icu/chartevents")
+
+
+def suspected_infections(mimic: Path) -> pl.DataFrame | None:
+    """Return suspected infections; None where the folder lacks a table for them, as only sepsis asks."""
+    try:
+        for name in INFECTION_TABLES:
+            table_path(mimic, name)
+    except SourceTableError:
+        return None
+    return read_suspicions(mimic)
 
 
 def plan_shards(chartevents: Path) -> int:

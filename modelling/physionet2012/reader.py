@@ -255,7 +255,7 @@ def map_physionet2012(
         folder.write_shard(shard, said, rows=part.height, descriptors=described)
     progress("map", len(todo), len(todo))
     # The challenge asks about every record, the six aged 15 to 17 among them.
-    task = replace(get_task("in-hospital-mortality"), minimum_age=0.0)
+    task = replace(get_task("in-hospital-mortality"), minimum_age=0.0, benchmark_rules=())
     cohort = training_samples(encounters, results, task=task, mode="fixed", at_hours=HOURS)
     write_table(cohort.samples, "samples", out / "samples.parquet")
     cohort.attrition.write_csv(out / "attrition.csv")

@@ -177,7 +177,7 @@ def test_labels_come_from_the_stay_or_its_hospital_encounter() -> None:
     )
     cohort = training_samples(encounters, known, task=TASK, mode="fixed", at_hours=48)
     assert dict(cohort.samples.select("encounter_id", "boolean_value").iter_rows()) == {"a": True, "b": False}
-    assert cohort.attrition["stays"].to_list() == [4, 3, 3, 3, 2, 2]
+    assert cohort.attrition["stays"].to_list() == [4, 4, 4, 3, 3, 3, 2, 2]
 
 
 def test_landmarks_are_the_nights_of_the_stay() -> None:
