@@ -84,7 +84,7 @@ class StayFiles:
         self.writer.end_of_stay()
 
     def _observations(self, stay: Stay, chart: Chart, kinds: list[str]) -> None:
-        observations = list(chart.resources())
+        originals = observations = list(chart.resources())
         if self.flood:
             lost = chart.rng.random(len(observations)) < FLOOD_SHARE
             observations = [
@@ -100,7 +100,7 @@ class StayFiles:
                 )
         if new is not None:
             self.put(new)
-        for fault in plant_observations(kinds, observations, stay.patient_id):
+        for fault in plant_observations(kinds, originals, stay.patient_id):
             self.plant("Observation", fault)
 
     def _moments(self, stay: Stay, rng: np.random.Generator, count: int) -> list[datetime]:
