@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ import polars as pl
 from fhir_adapter.errors import Refusal
 from fhir_adapter.ndjson import Block, has_many_brackets
 from fhir_adapter.observations import exact
-from fhir_adapter.references import ID_PATTERN, reference_id
+from fhir_adapter.references import element_reference
 from fhir_adapter.times import utc_expression
 from validation.contracts import empty
 
@@ -34,57 +34,42 @@ SMALL_PIECE = 32
 _QUANTITY = pl.Struct(
     {"value": pl.Float64, "comparator": pl.String, "unit": pl.String, "system": pl.String, "code": pl.String}
 )
-_COMPONENT = pl.Struct(
-    {
-        "code": pl.String,
-        "valueQuantity": _QUANTITY,
-        "valueCodeableConcept": pl.String,
-        "valueString": pl.String,
-        "valueBoolean": pl.String,
-        "valueInteger": pl.String,
-        "valueDateTime": pl.String,
-        "valueTime": pl.String,
-        "valueRange": pl.String,
-        "valueRatio": pl.String,
-        "valuePeriod": pl.String,
-        "valueSampledData": pl.String,
-        "dataAbsentReason": pl.String,
-        "modifierExtension": pl.String,
-    }
+TEXTS = (
+    "resourceType",
+    "id",
+    "status",
+    "code",
+    "subject",
+    "encounter",
+    "effectiveDateTime",
+    "issued",
+    "component",
+    "effectiveInstant",
+    "effectivePeriod",
+    "effectiveTiming",
+    *exact.VALUE_TYPES[1:],
+    *exact.REFUSED_TYPES,
+    "dataAbsentReason",
+    "modifierExtension",
+    "implicitRules",
 )
-_REFERENCE = pl.Struct({"reference": pl.String})
 SCHEMA: dict[str, Any] = {
-    "resourceType": pl.String,
-    "id": pl.String,
+    **dict.fromkeys(TEXTS, pl.String),
     "meta": pl.Struct({"versionId": pl.String, "lastUpdated": pl.String}),
-    "status": pl.String,
-    "code": pl.String,
-    "subject": _REFERENCE,
-    "encounter": _REFERENCE,
-    "effectiveDateTime": pl.String,
-    "issued": pl.String,
     "valueQuantity": _QUANTITY,
-    "component": pl.List(_COMPONENT),
-    "valueCodeableConcept": pl.String,
-    "valueString": pl.String,
-    "effectiveInstant": pl.String,
-    "effectivePeriod": pl.String,
-    "effectiveTiming": pl.String,
-    "valueBoolean": pl.String,
-    "valueInteger": pl.String,
-    "valueDateTime": pl.String,
-    "valueTime": pl.String,
-    "valueRange": pl.String,
-    "valueRatio": pl.String,
-    "valuePeriod": pl.String,
-    "valueSampledData": pl.String,
-    "dataAbsentReason": pl.String,
-    "modifierExtension": pl.String,
-    "implicitRules": pl.String,
 }
-"""Elements that are looked at; anything else in a resource is passed over."""
+"""Elements that are looked at; anything else is passed over. polars gives objects as JSON text, which is
+cheaper than structs where texts repeat."""
 TAKEN_VALUES = ("valueQuantity", "valueCodeableConcept", "valueString")
 _SCHEMA: dict[str, Any] = dict(empty("observations").drop("source_file").schema)
+_PART: dict[str, Any] = {
+    "number": pl.UInt16,
+    **{
+        name: _SCHEMA[name]
+        for name in ("codings", "value", "text_value", "comparator", "unit_system", "unit_code", "unit_text")
+    },
+}
+_Part = tuple[int, tuple[str, ...], float | None, str | None, str | None, str | None, str | None, str | None]
 
 
 @dataclass
@@ -175,100 +160,175 @@ def _parse(data: bytes, n_lines: int, numbers: Sequence[int]) -> pl.DataFrame | 
 
 def _take(frame: pl.DataFrame, subjects: dict[str, int]) -> Columns:
     quantity = pl.col("valueQuantity").struct
-    frame = frame.with_columns(
-        pl.col("subject").struct.field("reference").alias("subject_reference"),
-        pl.col("encounter").struct.field("reference").alias("encounter_reference"),
-        utc_expression(pl.col("effectiveDateTime")).alias("time"),
-        utc_expression(pl.col("issued")).alias("available_time"),
+    lazy = frame.lazy()
+    for name, target, kind, read in (
+        ("subject", "subject_id", pl.Int64, lambda text: _subject(text, subjects)),
+        ("encounter", "encounter_id", pl.String, _encounter),
+        ("code", "codings", pl.List(pl.String), lambda text: exact.codings(_object(text)) or None),
+        ("valueCodeableConcept", "concept", pl.String, _concept),
+    ):
+        table = _by_text(frame.get_column(name), target, kind, read)
+        if table is None:
+            lazy = lazy.with_columns(pl.lit(None, dtype=kind).alias(target))
+        else:
+            lazy = lazy.join(table.lazy(), on=name, how="left", maintain_order="left")
+    never = [
+        "effectiveInstant",
+        "effectivePeriod",
+        "effectiveTiming",
+        "dataAbsentReason",
+        "modifierExtension",
+        "implicitRules",
+        *(name for name in exact.VALUE_TYPES if name not in TAKEN_VALUES),
+        *exact.REFUSED_TYPES,
+    ]
+    absent = [name for name in never if frame.get_column(name).null_count() == frame.height]
+    common = pl.all_horizontal(
+        pl.col("resourceType") == "Observation",
+        pl.col("id").str.len_bytes().is_between(1, 64),
+        ~pl.col("id").str.contains(r"[^A-Za-z0-9\-.]"),
+        pl.col("status").is_in(sorted(exact.ACCEPTED_STATUS)),
+        pl.col("subject_id").is_not_null(),
+        pl.col("time").is_not_null(),
+        pl.col("issued").is_null() | pl.col("available_time").is_not_null(),
+        *(pl.col(name).is_null() for name in never if name not in absent),
     )
-    frame = _join_subjects(frame, subjects)
-    frame = _join_encounters(frame)
-    frame = _join_codes(frame)
-    common = (
-        (pl.col("resourceType") == "Observation")
-        & pl.col("id").str.contains(f"^{ID_PATTERN}$")
-        & pl.col("status").is_in(sorted(exact.ACCEPTED_STATUS))
-        & pl.col("subject_id").is_not_null()
-        & pl.col("time").is_not_null()
-        & (pl.col("issued").is_null() | pl.col("available_time").is_not_null())
-        & (pl.col("encounter").is_null() | pl.col("encounter_id").is_not_null())
-        & pl.all_horizontal(
-            pl.col(name).is_null()
-            for name in (
-                "effectiveInstant",
-                "effectivePeriod",
-                "effectiveTiming",
-                "dataAbsentReason",
-                "modifierExtension",
-                "implicitRules",
-                *(name for name in exact.VALUE_TYPES if name not in TAKEN_VALUES),
-                *exact.REFUSED_TYPES,
+    given = pl.sum_horizontal(pl.col(name).is_not_null() for name in TAKEN_VALUES)
+    plain_text = pl.col("valueString").str.contains(r"^[^\[{]*[^\s\[{]")
+    good_value = (
+        pl.when(pl.col("valueQuantity").is_not_null())
+        .then(
+            quantity.field("value").is_finite()
+            & (
+                quantity.field("comparator").is_null()
+                | quantity.field("comparator").is_in(sorted(exact.COMPARATORS))
             )
         )
-    ).fill_null(value=False)
-    single = (pl.sum_horizontal(pl.col(name).is_not_null() for name in TAKEN_VALUES) == 1) & pl.col(
-        "component"
-    ).is_null()
-    panel = pl.all_horizontal(pl.col(name).is_null() for name in TAKEN_VALUES) & (
-        pl.col("component").list.len() > 0
+        .otherwise(pl.col("concept").is_not_null() | plain_text)
     )
-    frame = frame.with_columns(
-        (common & single).alias("single"), (common & panel.fill_null(value=False)).alias("panel")
+    done = (
+        lazy.with_columns(
+            utc_expression(pl.col("effectiveDateTime")).alias("time"),
+            utc_expression(pl.col("issued")).alias("available_time"),
+        )
+        .select(
+            "source_line",
+            "subject_id",
+            "encounter_id",
+            "time",
+            "available_time",
+            "codings",
+            quantity.field("value").alias("value"),
+            pl.coalesce("concept", pl.col("valueString").str.slice(0, exact.MAX_TEXT)).alias("text_value"),
+            quantity.field("comparator").alias("comparator"),
+            *(
+                pl.when(quantity.field(name) != "").then(quantity.field(name)).alias(target)
+                for name, target in (("system", "unit_system"), ("code", "unit_code"), ("unit", "unit_text"))
+            ),
+            "status",
+            "id",
+            "meta",
+            "component",
+            common.fill_null(value=False).alias("common"),
+            (
+                pl.col("codings").is_not_null()
+                & (given == 1)
+                & pl.col("component").is_null()
+                & _plain_units(frame)
+                & good_value
+            )
+            .fill_null(value=False)
+            .alias("single"),
+            ((given == 0) & pl.col("component").is_not_null()).alias("panel"),
+        )
+        .collect()
     )
-
-    rows: list[pl.DataFrame] = []
-    values = _with_values(frame.filter("single").with_columns(quantity.field("value").alias("value")))
-    rows.append(_finish(values.filter("good"), component=0))
-    taken = [values.filter("good").get_column("source_line")]
-    if frame.get_column("panel").any():
-        panels = _panels(frame.filter("panel"))
-        rows.append(panels)
-        taken.append(panels.get_column("source_line").unique())
-    done = pl.concat(taken)
-    rest = frame.filter(~pl.col("source_line").is_in(done.implode()))
-    left = rest.get_column("source_line").to_list()
-    kept = frame.filter(pl.col("source_line").is_in(done.implode())) if left else frame
-    index = kept.select(
+    singles = done.filter(pl.col("common") & pl.col("single"))
+    rows = [_finish(singles, component=pl.lit(0, dtype=pl.UInt16))]
+    taken = singles
+    if done.get_column("panel").any():
+        panels = _panels(done.filter(pl.col("common") & pl.col("panel")))
+        rows.append(_finish(panels, component=pl.col("number")))
+        whole = done.filter(pl.col("source_line").is_in(panels.get_column("source_line").unique().implode()))
+        taken = pl.concat([singles, whole])
+    left: list[int] = []
+    if taken.height < done.height:
+        missing = ~pl.col("source_line").is_in(taken.get_column("source_line").implode())
+        left = done.filter(missing).get_column("source_line").to_list()
+    index = taken.select(
         "source_line",
         "id",
         pl.col("meta").struct.field("versionId").alias("version"),
         pl.col("meta").struct.field("lastUpdated").alias("updated"),
     )
-    return Columns(rows=pl.concat(rows).select(list(_SCHEMA)), index=index, left=left)
+    return Columns(rows=pl.concat(rows), index=index, left=left)
 
 
-def _with_values(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add value, text, comparator and unit columns, and whether they are of common shape."""
-    quantity = pl.col("valueQuantity").struct
-    frame = _join_concepts(frame)
-    given = pl.col("valueQuantity").is_not_null()
-    text = pl.col("valueString").str.slice(0, exact.MAX_TEXT)
-    return frame.with_columns(
-        quantity.field("value").alias("value"),
-        pl.coalesce(pl.col("concept"), text).alias("text_value"),
-        quantity.field("comparator").alias("comparator"),
-        *(
-            pl.when(quantity.field(name) != "").then(quantity.field(name)).alias(target)
-            for name, target in (("system", "unit_system"), ("code", "unit_code"), ("unit", "unit_text"))
-        ),
-    ).with_columns(
-        (
-            pl.col("own").is_not_null()
-            & _plain_units(frame)
-            & (
-                pl.when(given)
-                .then(
-                    pl.col("value").is_finite()
-                    & (pl.col("comparator").is_null() | pl.col("comparator").is_in(sorted(exact.COMPARATORS)))
-                )
-                .otherwise(
-                    pl.col("concept").is_not_null() | pl.col("valueString").str.contains(r"^[^\[{]*[^\s\[{]")
-                )
+def _finish(frame: pl.DataFrame, *, component: pl.Expr) -> pl.DataFrame:
+    return frame.select(
+        pl.concat_str(pl.lit("Observation/"), "id").alias(name)
+        if name == "source_ref"
+        else component.alias(name)
+        if name == "component"
+        else pl.col(name)
+        for name in _SCHEMA
+    )
+
+
+def _panels(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of panels whose every component is of common shape, read as the exact path does."""
+    lines: list[int] = []
+    parts: list[_Part] = []
+    read: dict[str, list[_Part] | None] = {}
+    for line, text in frame.select("source_line", "component").iter_rows():
+        if text not in read:
+            read[text] = _components(text)
+        found = read[text]
+        if found:
+            lines += [line] * len(found)
+            parts += found
+    columns = list(zip(*parts, strict=True)) if parts else [()] * len(_PART)
+    known = list(dict.fromkeys(columns[1]))  # few codes, many rows: lists are made once
+    place = {key: at for at, key in enumerate(known)}
+    codings = pl.Series("codings", [list(key) for key in known], dtype=_PART["codings"])
+    made = pl.DataFrame(
+        [
+            codings.gather([place[key] for key in columns[1]])
+            if name == "codings"
+            else pl.Series(name, column, dtype=kind)
+            for (name, kind), column in zip(_PART.items(), columns, strict=True)
+        ]
+    )
+    shared = frame.drop([name for name in _PART if name in frame.columns])
+    return made.with_columns(pl.Series("source_line", lines, dtype=pl.UInt32)).join(
+        shared, on="source_line", how="left", maintain_order="left"
+    )
+
+
+def _components(text: str) -> list[_Part] | None:
+    """Return what every component says, or None if one of them needs the exact path."""
+    items = _object(text)
+    if not isinstance(items, list):
+        return None
+    parts: list[_Part] = []
+    for number, item in enumerate(items, start=1):
+        try:
+            codings, value = exact.read_component(item)
+        except Refusal:
+            return None
+        parts.append(
+            (
+                number,
+                tuple(codings),
+                value.number,
+                value.text,
+                value.comparator,
+                value.unit_system,
+                value.unit_code,
+                value.unit_text,
             )
         )
-        .fill_null(value=False)
-        .alias("good")
-    )
+    return parts
 
 
 def _plain_units(frame: pl.DataFrame) -> pl.Expr:
@@ -283,102 +343,30 @@ def _plain_units(frame: pl.DataFrame) -> pl.Expr:
     return plain
 
 
-def _panels(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the component rows of panels whose every component is of common shape."""
-    shared = [
-        "source_line",
-        "subject_id",
-        "encounter_id",
-        "time",
-        "available_time",
-        "status",
-        "id",
-    ]
-    parts = (
-        frame.select(
-            *shared,
-            "component",
-            pl.int_ranges(1, pl.col("component").list.len() + 1, dtype=pl.UInt16).alias("number"),
-        )
-        .explode("component", "number")
-        .unnest("component")
-    )
-    parts = _join_codes(parts)
-    taken_types = pl.sum_horizontal(pl.col(name).is_not_null() for name in TAKEN_VALUES)
-    others = [name for name in _COMPONENT.to_schema() if name not in {"code", *TAKEN_VALUES}]
-    parts = _with_values(parts)
-    good = pl.col("good") & (taken_types == 1) & pl.all_horizontal(pl.col(name).is_null() for name in others)
-    parts = parts.filter(good.all().over("source_line"))
-    return _finish(parts, component=None)
-
-
-def _finish(frame: pl.DataFrame, *, component: int | None) -> pl.DataFrame:
-    number = pl.col("number") if component is None else pl.lit(component, dtype=pl.UInt16)
-    return frame.select(
-        "subject_id",
-        "encounter_id",
-        "time",
-        "available_time",
-        pl.col("own").alias("codings"),
-        "value",
-        "text_value",
-        "comparator",
-        "unit_system",
-        "unit_code",
-        "unit_text",
-        "status",
-        pl.concat_str(pl.lit("Observation/"), "id").alias("source_ref"),
-        "source_line",
-        number.alias("component"),
+def _by_text(column: pl.Series, target: str, kind: Any, read: Callable[[str], Any]) -> pl.DataFrame | None:
+    """Read the distinct texts of a column; return a table to join, or None where there is no text."""
+    distinct = column.unique().drop_nulls().to_list()
+    if not distinct:
+        return None
+    return pl.DataFrame(
+        {column.name: distinct, target: [read(text) for text in distinct]},
+        schema={column.name: pl.String, target: kind},
     )
 
 
-def _join_subjects(frame: pl.DataFrame, subjects: dict[str, int]) -> pl.DataFrame:
-    distinct = frame.get_column("subject_reference").unique().drop_nulls().to_list()
-    ids = [subjects.get(reference_id(text, "Patient") or "") for text in distinct]
-    table = pl.DataFrame(
-        {"subject_reference": distinct, "subject_id": ids},
-        schema={"subject_reference": pl.String, "subject_id": pl.Int64},
-    )
-    return frame.join(table, on="subject_reference", how="left", maintain_order="left")
+def _subject(text: str, subjects: dict[str, int]) -> int | None:
+    return subjects.get(element_reference(_object(text), "Patient") or "")
 
 
-def _join_encounters(frame: pl.DataFrame) -> pl.DataFrame:
-    distinct = frame.get_column("encounter_reference").unique().drop_nulls().to_list()
-    table = pl.DataFrame(
-        {
-            "encounter_reference": distinct,
-            "encounter_id": [reference_id(text, "Encounter") for text in distinct],
-        },
-        schema={"encounter_reference": pl.String, "encounter_id": pl.String},
-    )
-    return frame.join(table, on="encounter_reference", how="left", maintain_order="left")
+def _encounter(text: str) -> str | None:
+    return element_reference(_object(text), "Encounter")
 
 
-def _join_codes(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add ``own``: the list of ``system|code``, null where there is none."""
-    distinct = frame.get_column("code").unique().drop_nulls().to_list()
-    own = [exact.codings(_object(text)) or None for text in distinct]
-    table = pl.DataFrame(
-        {"code": distinct, "own": own}, schema={"code": pl.String, "own": pl.List(pl.String)}
-    )
-    return frame.join(table, on="code", how="left", maintain_order="left")
-
-
-def _join_concepts(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add ``concept``: what a valueCodeableConcept says, null where the exact path must look."""
-    distinct = frame.get_column("valueCodeableConcept").unique().drop_nulls().to_list()
-    texts: list[str | None] = []
-    for text in distinct:
-        try:
-            texts.append(exact.read_concept(_object(text)).text)
-        except Refusal:
-            texts.append(None)
-    table = pl.DataFrame(
-        {"valueCodeableConcept": distinct, "concept": texts},
-        schema={"valueCodeableConcept": pl.String, "concept": pl.String},
-    )
-    return frame.join(table, on="valueCodeableConcept", how="left", maintain_order="left")
+def _concept(text: str) -> str | None:
+    try:
+        return exact.read_concept(_object(text)).text
+    except Refusal:  # refused with its reason by the exact path
+        return None
 
 
 def _object(text: str) -> object:

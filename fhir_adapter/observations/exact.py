@@ -45,6 +45,7 @@ VALUE_TYPES = (
     "valueTime",
 )
 REFUSED_TYPES = ("valueRange", "valueRatio", "valuePeriod", "valueSampledData")
+_ALL_VALUES = frozenset((*VALUE_TYPES, *REFUSED_TYPES))
 EXPLAINED = frozenset(
     {
         Reason.RESOURCE_INVALID,
@@ -195,17 +196,32 @@ def read_observation(
             reading.refused.append((0, refusal))
     for number, component in enumerate(components, start=1):
         try:
-            if not isinstance(component, dict):
-                raise Refusal(Reason.RESOURCE_INVALID, "component")
-            if component.get("modifierExtension") is not None:
-                raise Refusal(Reason.RESOURCE_MODIFIER, "component.modifierExtension")
-            reading.rows.append(_row(head, codings(component.get("code")), _value(component), number))
+            reading.rows.append(_row(head, *read_component(component), number))
         except Refusal as refusal:
             first = first or refusal
             reading.refused.append((number, refusal))
     if not reading.rows:
         raise first or Refusal(Reason.VALUE_MISSING)
     return reading
+
+
+def read_component(component: object) -> tuple[list[str], Value]:
+    """Return codings and value of one component.
+
+    Raises
+    ------
+    Refusal
+        If it is refused; the other components stand.
+    """
+    if not isinstance(component, dict):
+        raise Refusal(Reason.RESOURCE_INVALID, "component")
+    if component.get("modifierExtension") is not None:
+        raise Refusal(Reason.RESOURCE_MODIFIER, "component.modifierExtension")
+    value = _value(component)
+    own = codings(component.get("code"))
+    if not own:
+        raise Refusal(Reason.CODE_MISSING)
+    return own, value
 
 
 def explain_refusal(refusal: Refusal, resource: dict[str, Any]) -> Refusal:
@@ -285,7 +301,7 @@ def _issued(resource: dict[str, Any], zone: ZoneInfo | None) -> datetime | None:
 
 def _value(element: dict[str, Any]) -> Value:
     """Return the value of a resource or component."""
-    given = [name for name in (*VALUE_TYPES, *REFUSED_TYPES) if element.get(name) is not None]
+    given = [name for name in element if name in _ALL_VALUES and element[name] is not None]
     absent = element.get("dataAbsentReason") is not None
     if len(given) > 1:
         raise Refusal(Reason.RESOURCE_INVALID, "more than one value[x]")
