@@ -67,7 +67,7 @@ class ImageLimits:
     smallest_side: int = 112
     contrast: float = 40.0
     inverted: float = -0.25
-    turned: float = 0.6
+    turned: float = 0.25
     border: float = 0.5
     longest_ratio: float = 2.0
     views: tuple[str, ...] = FRONTAL_VIEWS

@@ -331,7 +331,7 @@ def profile_sources(
     """Return rows accepted and refused by resource type (``Observation``) or table (``chartevents``)."""
 
     def kind(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-        known = pl.col("source_ref").str.extract(r"^([A-Za-z_]{1,40})[/:]").fill_null("(unknown)")
+        known = pl.col("source_ref").str.extract(r"^([A-Za-z][A-Za-z0-9_-]{0,39})[/:]").fill_null("(unknown)")
         return frame.group_by(known.alias("source")).agg(pl.len().cast(pl.Int64).alias(name))
 
     refs = pl.concat([frame.select("source_ref") for frame in (events, recordings, images)])
