@@ -17,6 +17,10 @@ from validation.contracts import empty
 from validation.reasons import Reason
 
 STAGE = "map"
+_KEPT = (
+    *("row", "subject_id", "time", "feature", "numeric_value", "text", "available_time", "assumed"),
+    *("encounter_id", "source_ref", "coding", "combine"),
+)
 _ORDER = ("subject_id", "time", "code", "numeric_value")
 
 
@@ -81,10 +85,7 @@ def map_observations(
         .alias("reason")
     )
     refused = known.filter(pl.col("reason").is_not_null())
-    combine = catalogue.features.select("feature", "combine")
-    good = known.filter(pl.col("reason").is_null()).join(
-        combine, on="feature", how="left", maintain_order="left"
-    )
+    good = known.lazy().filter(pl.col("reason").is_null()).select(_KEPT).collect()
     charted = _events(sum_outlets(merge_repeats(good)))
     totals = derive_gcs_total(charted)
     counts = {

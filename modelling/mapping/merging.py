@@ -38,15 +38,17 @@ def merge_repeats(rows: pl.DataFrame) -> pl.DataFrame:
     that are summed (urine output) repeat only within one coding: equal volumes of two outlets are two
     volumes.
     """
-    keys = ["subject_id", "time", "feature", "numeric_value", "outlet"]
-    rows = rows.with_columns(pl.when(pl.col("combine") == "sum").then(pl.col("coding")).alias("outlet"))
+    keys = ["subject_id", "time", "feature", "numeric_value"]
     repeated = rows.select(pl.struct(keys).is_duplicated().alias("repeated"))["repeated"]
+    outlet = pl.when(pl.col("combine") == "sum").then(pl.col("coding"))
     kept = (
         rows.filter(repeated)
-        .sort(*keys, "assumed", "available_time", "row")
-        .unique(keys, keep="first", maintain_order=True)
+        .with_columns(outlet.alias("outlet"))
+        .sort(*keys, "outlet", "assumed", "available_time", "row")
+        .unique([*keys, "outlet"], keep="first", maintain_order=True)
+        .drop("outlet")
     )
-    return pl.concat([rows.filter(~repeated), kept]).drop("outlet")
+    return pl.concat([rows.filter(~repeated), kept])
 
 
 def sum_outlets(rows: pl.DataFrame) -> pl.DataFrame:

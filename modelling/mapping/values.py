@@ -119,7 +119,9 @@ def read_values(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
     ``rows`` carries ``row``, ``feature``, ``stated_*`` and the columns of the ``observations`` contract.
     """
-    facts = catalogue.features.select("feature", "kind", "requires_unit", pl.col("comparators").fill_null(""))
+    facts = catalogue.features.select(
+        "feature", "kind", "requires_unit", "combine", pl.col("comparators").fill_null("")
+    )
     rows = attach_conversion(
         read_texts(rows.join(facts, on="feature", how="left", maintain_order="left")), catalogue
     )

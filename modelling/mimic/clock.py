@@ -20,7 +20,7 @@ FIRST_YEAR, LAST_YEAR = 1990, 2260
 
 
 @lru_cache(maxsize=4)
-def _summers(zone: str) -> tuple[dict[int, datetime], dict[int, datetime], timedelta, timedelta]:
+def _summers(zone: str) -> tuple[pl.Series, pl.Series, timedelta, timedelta]:
     """Return, by year, the wall times between which every moment is summer time, and both offsets.
 
     A wall time that occurs twice in autumn, or never in spring, is read as standard time, as PostgreSQL does,
@@ -33,11 +33,12 @@ def _summers(zone: str) -> tuple[dict[int, datetime], dict[int, datetime], timed
 
     winter = offset(datetime(2150, 1, 1))  # noqa: DTZ001 - offset() sets UTC
     summer = offset(datetime(2150, 7, 1))  # noqa: DTZ001
-    starts, ends = {}, {}
+    starts, ends = [], []
     for year in range(FIRST_YEAR, LAST_YEAR):
-        starts[year] = _change(datetime(year, 1, 2), datetime(year, 7, 1), offset) + summer  # noqa: DTZ001
-        ends[year] = _change(datetime(year, 7, 1), datetime(year, 12, 30), offset) + winter  # noqa: DTZ001
-    return starts, ends, winter, summer
+        starts.append(_change(datetime(year, 1, 2), datetime(year, 7, 1), offset) + summer)  # noqa: DTZ001
+        ends.append(_change(datetime(year, 7, 1), datetime(year, 12, 30), offset) + winter)  # noqa: DTZ001
+    times = pl.Datetime("us")
+    return pl.Series(starts, dtype=times), pl.Series(ends, dtype=times), winter, summer
 
 
 def _change(low: datetime, high: datetime, offset: Callable[[datetime], timedelta]) -> datetime:
@@ -63,12 +64,18 @@ def to_utc(local: pl.Expr, *, zone: str = ZONE) -> pl.Expr:
     >>> pl.select(to_utc(pl.lit(july))).item().isoformat()
     '2180-07-23T16:36:00+00:00'
     """
+    return local.cast(pl.Datetime("us")).map_batches(
+        lambda walls: _to_utc(walls, zone), return_dtype=pl.Datetime("us", "UTC"), is_elementwise=True
+    )
+
+
+def _to_utc(walls: pl.Series, zone: str) -> pl.Series:
+    """Convert a series; on series each step runs once, while an expression repeats shared steps."""
     starts, ends, winter, summer = _summers(zone)
-    local = local.cast(pl.Datetime("us"))
-    year = local.dt.year()
-
-    def bound(table: dict[int, datetime]) -> pl.Expr:
-        return year.replace_strict(table, default=None, return_dtype=pl.Datetime("us"))
-
-    in_summer = (local >= bound(starts)) & (local < bound(ends))
-    return (local - pl.when(in_summer).then(summer).otherwise(winter)).dt.replace_time_zone("UTC")
+    year = walls.dt.year()
+    # Looking up by position is many times faster than by key; years outside the table have no time.
+    row = (year - FIRST_YEAR).set(~year.is_between(FIRST_YEAR, LAST_YEAR - 1), None).cast(pl.UInt32)
+    in_summer = (walls >= starts.gather(row)) & (walls < ends.gather(row))
+    frame = pl.DataFrame({"walls": walls, "summer": in_summer})
+    offset = pl.when(pl.col("summer")).then(summer).when(~pl.col("summer")).then(winter)
+    return frame.select((pl.col("walls") - offset).dt.replace_time_zone("UTC"))["walls"]

@@ -10,6 +10,8 @@ import polars as pl
 from modelling.errors import SourceTableError
 from modelling.mimic.clock import to_utc
 
+ROWS_A_BATCH = 250_000
+"""Rows of a table that are looked at together."""
 Schema = Mapping[str, type[pl.DataType]]
 
 CHARTEVENTS: Schema = {
@@ -165,7 +167,7 @@ def batches(frame: pl.LazyFrame, path: Path) -> Iterator[pl.DataFrame]:
         If the file is truncated or a value does not fit its column.
     """
     try:
-        yield from frame.collect_batches()
+        yield from frame.collect_batches(chunk_size=ROWS_A_BATCH)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _described(path, error) from None
 

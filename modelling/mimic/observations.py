@@ -20,7 +20,7 @@ def _shape(
         "encounter_id": pl.col("encounter").cast(pl.String),
         "time": pl.col("charttime"),
         "available_time": pl.col("storetime"),
-        "codings": pl.concat_list(pl.concat_str(pl.lit(f"{system}|"), pl.col("itemid").cast(pl.String))),
+        "codings": pl.col("codings"),
         "comparator": pl.lit(None, pl.String),
         "text_value": pl.lit(None, pl.String),
         "unit_system": pl.lit(None, pl.String),
@@ -33,10 +33,17 @@ def _shape(
         "component": pl.lit(0, pl.UInt16),
         **columns,
     }
+    # Every item's coding is made once and shared by its rows.
+    items = rows.select(pl.col("itemid").unique()).with_columns(
+        pl.concat_list(pl.concat_str(pl.lit(f"{system}|"), pl.col("itemid").cast(pl.String))).alias("codings")
+    )
     return (
-        rows.with_columns(time_column("charttime"), time_column("storetime"))
+        rows.lazy()
+        .join(items.lazy(), on="itemid", how="left", maintain_order="left")
+        .with_columns(time_column("charttime"), time_column("storetime"))
         .select("subject_id", *(expression.alias(name) for name, expression in columns.items()))
         .select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+        .collect()
     )
 
 

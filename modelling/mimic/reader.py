@@ -28,7 +28,7 @@ TABLES: tuple[tuple[str, str, Schema, Shaper], ...] = (
     ("icu/outputevents", "items", files.OUTPUTEVENTS, output_observations),
 )
 """Table, alias of its code system, columns, and what makes observations of its rows."""
-ROWS_A_SHARD = 1_500_000
+ROWS_A_SHARD = 400_000
 """Rows of catalogue items that a shard is planned for."""
 
 

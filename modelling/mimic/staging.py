@@ -16,7 +16,7 @@ from modelling.mapping.folder import Progress, shard_of
 from modelling.mimic.files import Schema, batches, scan_table
 from validation.contracts import write_json
 
-ROWS_IN_MEMORY = 2_000_000
+ROWS_IN_MEMORY = 1_000_000
 
 
 class Staging:
