@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from validation.contracts import Manifest, empty, file_digest, write_table
 from validation.contracts.store import check_table
 
-GROUP_ROWS = 200_000
+GROUP_ROWS = 50_000
 
 
 class TableStream:

@@ -92,8 +92,14 @@ def parse_date(value: object) -> date | None:
         return None
 
 
-def utc_expression(text: pl.Expr) -> pl.Expr:
-    """Return the UTC moment of times in their common shape, else null (the exact path judges those)."""
-    offset_given = text.str.replace(r"Z$", "+00:00")
+def utc_expression(text: pl.Expr, *, zulu: bool = True) -> pl.Expr:
+    """Return the UTC moment of times in their common shape, else null (the exact path judges those).
+
+    Parameters
+    ----------
+    zulu
+        Whether some times end in ``Z``; False saves looking for it.
+    """
+    offset_given = text.str.replace(r"Z$", "+00:00") if zulu else text
     plain = pl.when(offset_given.str.contains(PLAIN_TIME)).then(offset_given)
     return plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)

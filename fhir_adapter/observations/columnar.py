@@ -17,6 +17,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -60,6 +61,8 @@ SCHEMA: dict[str, Any] = {
 }
 """Elements that are looked at; anything else is passed over. polars gives objects as JSON text, which is
 cheaper than structs where texts repeat."""
+CACHED_TEXTS = 20_000
+"""Distinct texts of references, codes and panels whose reading is remembered from block to block."""
 TAKEN_VALUES = ("valueQuantity", "valueCodeableConcept", "valueString")
 _SCHEMA: dict[str, Any] = dict(empty("observations").drop("source_file").schema)
 _PART: dict[str, Any] = {
@@ -164,7 +167,7 @@ def _take(frame: pl.DataFrame, subjects: dict[str, int]) -> Columns:
     for name, target, kind, read in (
         ("subject", "subject_id", pl.Int64, lambda text: _subject(text, subjects)),
         ("encounter", "encounter_id", pl.String, _encounter),
-        ("code", "codings", pl.List(pl.String), lambda text: exact.codings(_object(text)) or None),
+        ("code", "codings", pl.List(pl.String), _codings),
         ("valueCodeableConcept", "concept", pl.String, _concept),
     ):
         table = _by_text(frame.get_column(name), target, kind, read)
@@ -208,8 +211,8 @@ def _take(frame: pl.DataFrame, subjects: dict[str, int]) -> Columns:
     )
     done = (
         lazy.with_columns(
-            utc_expression(pl.col("effectiveDateTime")).alias("time"),
-            utc_expression(pl.col("issued")).alias("available_time"),
+            _utc(frame, "effectiveDateTime").alias("time"),
+            _utc(frame, "issued").alias("available_time"),
         )
         .select(
             "source_line",
@@ -279,11 +282,8 @@ def _panels(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of panels whose every component is of common shape, read as the exact path does."""
     lines: list[int] = []
     parts: list[_Part] = []
-    read: dict[str, list[_Part] | None] = {}
     for line, text in frame.select("source_line", "component").iter_rows():
-        if text not in read:
-            read[text] = _components(text)
-        found = read[text]
+        found = _components(text)
         if found:
             lines += [line] * len(found)
             parts += found
@@ -305,6 +305,7 @@ def _panels(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@lru_cache(maxsize=CACHED_TEXTS)
 def _components(text: str) -> list[_Part] | None:
     """Return what every component says, or None if one of them needs the exact path."""
     items = _object(text)
@@ -320,12 +321,7 @@ def _components(text: str) -> list[_Part] | None:
             (
                 number,
                 tuple(codings),
-                value.number,
-                value.text,
-                value.comparator,
-                value.unit_system,
-                value.unit_code,
-                value.unit_text,
+                *value,
             )
         )
     return parts
@@ -343,6 +339,13 @@ def _plain_units(frame: pl.DataFrame) -> pl.Expr:
     return plain
 
 
+def _utc(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """Return the moment of a time column; one without any time costs nothing."""
+    if frame.get_column(name).null_count() == frame.height:
+        return pl.lit(None, dtype=pl.Datetime("us", "UTC"))
+    return utc_expression(pl.col(name), zulu=bool(frame.get_column(name).str.ends_with("Z").any()))
+
+
 def _by_text(column: pl.Series, target: str, kind: Any, read: Callable[[str], Any]) -> pl.DataFrame | None:
     """Read the distinct texts of a column; return a table to join, or None where there is no text."""
     distinct = column.unique().drop_nulls().to_list()
@@ -354,10 +357,21 @@ def _by_text(column: pl.Series, target: str, kind: Any, read: Callable[[str], An
     )
 
 
+@lru_cache(maxsize=CACHED_TEXTS)
+def _codings(text: str) -> list[str] | None:
+    return exact.codings(_object(text)) or None
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _patient(text: str) -> str:
+    return element_reference(_object(text), "Patient") or ""
+
+
 def _subject(text: str, subjects: dict[str, int]) -> int | None:
-    return subjects.get(element_reference(_object(text), "Patient") or "")
+    return subjects.get(_patient(text))
 
 
+@lru_cache(maxsize=CACHED_TEXTS)
 def _encounter(text: str) -> str | None:
     return element_reference(_object(text), "Encounter")
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from fhir.resources.R4B.observation import Observation
@@ -59,8 +59,7 @@ EXPLAINED = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """What a value[x] says: a number with unit, or a text."""
 
     number: float | None = None
@@ -102,10 +101,11 @@ def codings(concept: object) -> list[str]:
     found = concept.get("coding") if isinstance(concept, dict) else None
     if not isinstance(found, list):
         return []
+    pairs = [(item.get("system"), item.get("code")) for item in found if isinstance(item, dict)]
     return [
-        f"{item['system']}|{item['code']}"
-        for item in found
-        if isinstance(item, dict) and _filled(item.get("system")) and _filled(item.get("code"))
+        f"{system}|{code}"
+        for system, code in pairs
+        if system and code and isinstance(system, str) and isinstance(code, str)
     ]
 
 
@@ -384,10 +384,12 @@ def _filled(value: object) -> bool:
 
 
 def _text_or_none(value: object, element: str) -> str | None:
+    if isinstance(value, str):
+        return value or None
     text = scalar_text(value)
     if text is None and value is not None:
         raise Refusal(Reason.VALUE_INVALID, element)
-    return text or None
+    return text
 
 
 _READERS = {
