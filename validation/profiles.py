@@ -27,6 +27,8 @@ NO_WARD = "(no ward given)"
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
+RESOURCE_TYPES = ("Observation", "DocumentReference", "ImagingStudy", "Media")
+
 UNIT_REASONS = (str(Reason.UNIT_MISSING), str(Reason.UNIT_UNKNOWN))
 RANGE_REASONS = (str(Reason.VALUE_OUT_OF_RANGE), str(Reason.VALUE_INVALID))
 REPEAT_REASONS = (str(Reason.VALUE_DUPLICATE),)
@@ -173,10 +175,9 @@ def _profile_whole(
     unmapped: pl.DataFrame | None,
 ) -> pl.DataFrame:
     whole = int(quarantine["whole"].sum()) if quarantine.height else 0
-    refs = [frame["source_ref"].n_unique() for frame in (events, recordings, images)]
-    counts = counts or Counts(
-        pulled=sum(refs) + whole, accepted=sum(refs), quarantined=whole, eligible=samples.height
-    )
+    if counts is None:
+        came = sum(frame["source_ref"].n_unique() for frame in (events, recordings, images))
+        counts = Counts(pulled=came + whole, accepted=came, quarantined=whole, eligible=samples.height)
     units = quarantine.filter(pl.col("reason").is_in(UNIT_REASONS)).height
     rows = events.height + quarantine.height
     served = samples.join(events.select("subject_id").unique(), on="subject_id", how="semi").height
@@ -296,8 +297,13 @@ def _look_back(
         )
     )
     age = (pl.col("prediction_time") - pl.col("time")).dt.total_seconds() / 3600
+    relevant = (
+        (pl.col("time") >= asked["from"].min())
+        & (pl.col("time") <= asked["prediction_time"].max())
+        & (pl.col("available_time") <= asked["prediction_time"].max())
+    )
     seen = (
-        events.lazy()
+        (events.lazy().filter(relevant) if asked.height else events.clear().lazy())
         .select("subject_id", "time", "available_time", pl.col("code").alias("feature"))
         .join(asked.lazy(), on="subject_id")
         .filter(
@@ -331,8 +337,17 @@ def profile_sources(
     """Return rows accepted and refused by resource type (``Observation``) or table (``chartevents``)."""
 
     def kind(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-        known = pl.col("source_ref").str.extract(r"^([A-Za-z][A-Za-z0-9_-]{0,39})[/:]").fill_null("(unknown)")
-        return frame.group_by(known.alias("source")).agg(pl.len().cast(pl.Int64).alias(name))
+        """Count rows by source; the pattern is slow, and nearly all rows start with a well-known type."""
+        types = pl.DataFrame({"source": list(RESOURCE_TYPES)})
+        starts = [pl.col("source_ref").str.starts_with(f"{name}/") for name in RESOURCE_TYPES]
+        numbers = frame.select(
+            start.sum().alias(name) for name, start in zip(RESOURCE_TYPES, starts, strict=True)
+        )
+        rest = frame.filter(~pl.any_horizontal(start.fill_null(False) for start in starts))
+        found = pl.col("source_ref").str.extract(r"^([A-Za-z][A-Za-z0-9_-]{0,39})[/:]").fill_null("(unknown)")
+        counted = types.with_columns(pl.Series(name, numbers.row(0), pl.Int64)).filter(pl.col(name) > 0)
+        others = rest.group_by(found.alias("source")).agg(pl.len().cast(pl.Int64).alias(name))
+        return pl.concat([counted, others])
 
     refs = pl.concat([frame.select("source_ref") for frame in (events, recordings, images)])
     return (

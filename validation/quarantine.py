@@ -56,7 +56,8 @@ def read_quarantine(run_folder: Path) -> pl.DataFrame:
     frame = pl.concat(
         [empty("quarantine"), *(pl.read_parquet(path) for path in paths)], how="diagonal_relaxed"
     )
-    return _with_places(frame, run_folder)
+    schema = empty("quarantine").schema
+    return _with_places(frame.select(pl.col(name).cast(kind) for name, kind in schema.items()), run_folder)
 
 
 def _with_places(frame: pl.DataFrame, run_folder: Path) -> pl.DataFrame:

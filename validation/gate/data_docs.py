@@ -21,6 +21,9 @@ _OUTSIDE = re.compile(
     r"<a\b[^>]*\bhref\s*=\s*[\"'](?:https?:)?//[^>]*>(.*?)</a\s*>", re.DOTALL | re.IGNORECASE
 )
 _BUTTON = re.compile(r"<button\b.*?</button\s*>", re.DOTALL | re.IGNORECASE)
+_MET = re.compile(r"<i\b[^>]*\btext-success\b[^>]*>\s*</i>")
+_NOT_MET = re.compile(r"<i\b[^>]*\btext-(?:danger|warning)\b[^>]*>\s*</i>")
+_SWITCH = re.compile(r"<input\b[^>]*>\s*(<label\b.*?</label\s*>)?", re.DOTALL | re.IGNORECASE)
 _HANDLER = re.compile(r"\son[a-z]+\s*=\s*(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _HEAD = re.compile(r"</head\s*>", re.IGNORECASE)
 _HTML = re.compile(r"<html(?![^>]*\blang=)([^>]*)>", re.IGNORECASE)
@@ -34,6 +37,7 @@ _CSS = """
 body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif }
 a { color: var(--link) }
+nav[style] { height: auto !important }
 table { border-collapse: collapse; max-width: 100%; display: block; overflow-x: auto; margin: .5rem 0 1rem }
 th, td { border: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top }
 th { background: var(--soft) }
@@ -42,7 +46,8 @@ ul { padding-left: 1.2rem }
   border-radius: .3rem }
 .collapse { display: block !important }
 .fade { opacity: 1 }
-.d-none, .modal { display: none }
+.d-none, .modal, .card:has(.btn-group-toggle) { display: none }
+.ge-breadcrumbs { display: block; list-style: none; padding: 0 }
 """
 
 
@@ -55,7 +60,8 @@ def rewrite_page(page: str) -> str:
     >>> "cdn" in page, "kept" in page
     (False, True)
     """
-    for pattern in (_SCRIPT, _STYLE, _LINK, _FRAME, _PICTURE, _BUTTON, _HANDLER):
+    page = _NOT_MET.sub("✕ not met", _MET.sub("✓ met", page))  # signs from a font that is not shipped
+    for pattern in (_SCRIPT, _STYLE, _LINK, _FRAME, _PICTURE, _BUTTON, _SWITCH, _HANDLER):
         page = pattern.sub("", page)
     page = _OUTSIDE.sub(r"\1", page)
     page = _HTML.sub(r'<html lang="en"\1>', page, count=1)
