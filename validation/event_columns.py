@@ -21,7 +21,7 @@ class EventColumns:
     subject: npt.NDArray[np.int64]
     time: npt.NDArray[np.int64]
     available: npt.NDArray[np.int64]
-    feature: npt.NDArray[np.int32]
+    feature: npt.NDArray[np.int16]
     value: npt.NDArray[np.float32]
     numeric: npt.NDArray[np.bool_]
     empty: npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ class EventColumns:
             pl.col("low").cast(pl.Float32).fill_null(float("-inf")),
             pl.col("high").cast(pl.Float32).fill_null(float("inf")),
         )
-        feature = events["code"].cast(pl.Enum(names), strict=False).to_physical()
+        feature = events["code"].cast(pl.Enum(names), strict=False).to_physical().cast(pl.Int16)
         numbers = events["numeric_value"]
         absent = numbers.null_count()
         whole = np.ones(events.height, dtype=np.bool_)
@@ -45,7 +45,7 @@ class EventColumns:
             subject=events["subject_id"].to_numpy(),
             time=events["time"].to_physical().to_numpy(),
             available=events["available_time"].to_physical().to_numpy(),
-            feature=feature.cast(pl.Int32).fill_null(-1).to_numpy(),
+            feature=(feature.fill_null(-1) if feature.null_count() else feature).to_numpy(),
             value=numbers.fill_null(0.0).to_numpy() if absent else numbers.to_numpy(),
             numeric=numbers.is_not_null().to_numpy() if absent else whole,
             empty=(numbers.is_null() & events["text_value"].is_null()).to_numpy() if absent else ~whole,

@@ -7,7 +7,7 @@ is refused only when it lies at or below *every* diastolic value of that moment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -110,8 +110,11 @@ class _Moments:
 
     rows: npt.NDArray[np.int64]
     moment: npt.NDArray[np.int64]
-    feature: npt.NDArray[np.int32]
+    feature: npt.NDArray[np.int16]
     value: npt.NDArray[np.float32]
+    found: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def of(cls, columns: EventColumns, rows: npt.NDArray[np.int64]) -> _Moments:
@@ -125,8 +128,10 @@ class _Moments:
         return cls(rows, np.cumsum(new) - 1, columns.feature[rows], columns.value[rows])
 
     def _of(self, feature: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
-        chosen = np.flatnonzero(self.feature == feature)
-        return self.rows[chosen], self.moment[chosen], self.value[chosen]
+        if feature not in self.found:
+            chosen = np.flatnonzero(self.feature == feature)
+            self.found[feature] = (self.rows[chosen], self.moment[chosen], self.value[chosen])
+        return self.found[feature]
 
     def _witness(self, feature: int, choose: np.ufunc, absent: float) -> FloatArray:
         """Return the highest or lowest value of a feature at each moment."""

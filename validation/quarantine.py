@@ -76,7 +76,7 @@ def _with_places(frame: pl.DataFrame, run_folder: Path) -> pl.DataFrame:
         frame.join(places, on="source_ref", how="left", suffix="_known", maintain_order="left")
         .with_columns(
             pl.coalesce("source_file", "source_file_known").alias("source_file"),
-            pl.coalesce("source_line", "source_line_known").alias("source_line"),
+            pl.coalesce("source_line", pl.col("source_line_known").cast(pl.UInt32)).alias("source_line"),
         )
         .select(frame.columns)
     )

@@ -93,21 +93,26 @@ def judge_events(
     limits = limits.select("code", "low", "high").sort("code")
     bounds = _boundaries(events)
 
-    def judge_piece(piece: int) -> npt.NDArray[np.uint8]:
+    def judge_piece(piece: int) -> Judgement:
         rows = events.slice(bounds[piece], bounds[piece + 1] - bounds[piece])
-        return _reasons(rows, limits, encounters, rules)
+        return _split(rows, _reasons(rows, limits, encounters, rules))
 
     with ThreadPoolExecutor(max_workers=pl.thread_pool_size()) as threads:
-        reason = np.concatenate([np.zeros(0, np.uint8), *threads.map(judge_piece, range(len(bounds) - 1))])
-    refused_rows = np.flatnonzero(reason)
-    if not refused_rows.size:
+        pieces = list(threads.map(judge_piece, range(len(bounds) - 1)))
+    return Judgement(
+        pl.concat([piece.accepted for piece in pieces]), pl.concat([piece.quarantine for piece in pieces])
+    )
+
+
+def _split(events: pl.DataFrame, reason: npt.NDArray[np.uint8]) -> Judgement:
+    refused = np.flatnonzero(reason)
+    if not refused.size:
         return Judgement(events, _describe(events.clear(), reason[:0]))
-    accepted = events.filter(pl.Series(reason == 0))
-    return Judgement(accepted, _describe(events[refused_rows], reason[refused_rows]))
+    return Judgement(events.filter(pl.Series(reason == 0)), _describe(events[refused], reason[refused]))
 
 
-PIECE_ROWS = 262_144
-"""Rows judged at a time: small enough for the processor's cache, and one thread each."""
+PIECE_ROWS = 524_288
+"""Rows judged at a time, each piece by a thread: of sizes from 2^16 to 2^20 the fastest on two cores."""
 
 
 def _boundaries(events: pl.DataFrame) -> list[int]:
@@ -119,7 +124,7 @@ def _boundaries(events: pl.DataFrame) -> list[int]:
     if (subject[1:] < subject[:-1]).any():
         return ends
     middle = np.searchsorted(subject, subject[PIECE_ROWS::PIECE_ROWS], side="left")
-    return sorted({*ends, *middle.tolist()})
+    return sorted({*ends, *middle.tolist()} if events.height else ends)
 
 
 def _reasons(
