@@ -37,7 +37,11 @@ class Total:
 
 @dataclass(frozen=True, kw_only=True)
 class Contradictions:
-    """The cross-feature rules, by catalogue feature keys."""
+    """The cross-feature rules, by catalogue feature keys, in the order in which they are applied.
+
+    A row that one rule contradicts is no witness for the next: a disconnected arterial line that gives 0
+    over 0 must not take the mean pressure with it.
+    """
 
     ordered: tuple[Ordered, ...] = ()
     totals: tuple[Total, ...] = ()
@@ -91,11 +95,12 @@ def contradictions(
     if not rows.size:
         return rows
     moments = _Moments.of(columns, rows)
-    broken = [
-        moments.misordered(numbers[rule.upper], numbers[rule.lower], rule)
-        for rule in rules.ordered
-        if rule.upper in numbers and rule.lower in numbers
-    ]
+    broken = []
+    for rule in rules.ordered:
+        if rule.upper in numbers and rule.lower in numbers:
+            pair = (numbers[rule.upper], numbers[rule.lower])
+            broken.append(moments.misordered(*pair, rule))
+            moments.dismiss(broken[-1], pair)
     broken += [
         moments.wrong_total(numbers[rule.total], [numbers[part] for part in rule.parts], rule.tolerance)
         for rule in rules.totals
@@ -141,6 +146,14 @@ class _Moments:
             starts = np.flatnonzero(np.concatenate([[True], moment[1:] != moment[:-1]]))
             witness[moment[starts]] = choose.reduceat(value, starts)
         return witness
+
+    def dismiss(self, rows: npt.NDArray[np.int64], features: tuple[int, ...]) -> None:
+        """Take contradicted rows out, so that they are no witnesses for the rules that follow."""
+        if rows.size:
+            for feature in features:
+                keep = ~np.isin(self._of(feature)[0], rows)
+                own, moment, value = self._of(feature)
+                self.found[feature] = (own[keep], moment[keep], value[keep])
 
     def misordered(self, upper: int, lower: int, rule: Ordered) -> npt.NDArray[np.int64]:
         """Return rows of either feature that no value of the other can stand beside."""

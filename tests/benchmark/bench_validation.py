@@ -115,6 +115,7 @@ def run_ours(path: Path, work: Path) -> dict[str, Any]:
     judge_events(events.head(10_000), limits)
     loaded = peak_gib()
     judgement, judge_wall, judge_cpu = timed(lambda: judge_events(events, limits))
+    again = min(timed(lambda: judge_events(events, limits))[1:] for _ in range(3))
     counts = Counts(
         pulled=events.height,
         accepted=judgement.accepted.height,
@@ -136,6 +137,7 @@ def run_ours(path: Path, work: Path) -> dict[str, Any]:
     decision, gate_wall, gate_cpu = timed(lambda: decide(profiles, work_folder=work))
     return {
         "rules": (judge_wall, judge_cpu),
+        "again": again,
         "profile": (profile_wall, profile_cpu),
         "import": (import_wall, import_cpu),
         "gate": (gate_wall, gate_cpu),
@@ -246,6 +248,7 @@ def bench_speed(rows: int) -> None:
             command = [sys.executable, __file__, "--part", part, "--path", str(path), "--answer", str(answer)]
             subprocess.run(command, check=True)
             result = json.loads(answer.read_text())
+            again = result.pop("again", None)
             steps = {name: pair for name, pair in result.items() if isinstance(pair, list)}
             work = [pair for name, pair in steps.items() if name != "import"]
             totals[part] = tuple(map(sum, zip(*work, strict=True)))
@@ -253,6 +256,10 @@ def bench_speed(rows: int) -> None:
             for name, (wall, cpu) in steps.items():
                 rate = "" if name == "import" else f"{rows / wall / 1e6:8.2f} M rows/s"
                 print(f"    {name:22} {wall:8.2f} s wall {cpu:8.2f} s processor  {rate}")
+            if again:
+                print(
+                    f"    rules, best of three more: {again[0]:.2f} s wall, {rows / again[0] / 1e6:.1f} M rows/s"
+                )
             print(
                 f"    peak memory {result['peak']:.2f} GiB (events loaded: {result['loaded']:.2f} GiB); found {result['found']}"
             )

@@ -127,6 +127,10 @@ class TestPhysiology:
         assert judge(event(1, "systolic_bp", 120.0), event(1, "mean_bp", 125.0)).counts == {}
         assert judge(event(1, "systolic_bp", 120.0), event(1, "mean_bp", 126.0)).quarantine.height == 2
 
+    def test_a_pressure_of_zero_over_zero_does_not_take_the_mean_with_it(self) -> None:
+        rows = (event(1, "systolic_bp", 0.0), event(1, "diastolic_bp", 0.0), event(1, "mean_bp", 77.0))
+        assert judge(*rows).accepted["code"].to_list() == ["mean_bp"]
+
     def test_a_gcs_total_that_is_not_the_sum_is_refused_and_its_parts_kept(self) -> None:
         parts = [event(1, "gcs_eye", 4.0), event(1, "gcs_verbal", 5.0), event(1, "gcs_motor", 6.0)]
         assert judge(*parts, event(1, "gcs_total", 15.0)).counts == {}
