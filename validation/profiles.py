@@ -24,6 +24,7 @@ SMALLEST_WARD = 5
 
 SMALL_WARDS = "(small wards together)"
 NO_WARD = "(no ward given)"
+UNKNOWN = "(unknown)"
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
@@ -66,7 +67,8 @@ class Profiles:
         ``contradicted_rate``, ``repeated_rate``, ``refused_rate`` (of all rows of the feature that
         came), ``stale_hours`` (median age of the last value), ``mean``, ``std``, ``q05`` ... ``q95``.
     sources
-        ``source`` (resource type or table), ``accepted``, ``quarantined``, ``quarantined_share``.
+        ``source`` (resource type or table), ``accepted``, ``quarantined``, ``quarantined_share`` (null where
+        the source is not known).
     wards
         ``ward``, ``samples``, ``with_events``, ``with_ecg``, ``with_image`` and their ``_share``.
     quarantine
@@ -297,14 +299,14 @@ def _look_back(
         )
     )
     age = (pl.col("prediction_time") - pl.col("time")).dt.total_seconds() / 3600
-    relevant = (
-        (pl.col("time") >= asked["from"].min())
-        & (pl.col("time") <= asked["prediction_time"].max())
-        & (pl.col("available_time") <= asked["prediction_time"].max())
-    )
+    relevant = events.lazy() if asked.height else events.clear().lazy()
+    if asked.height:
+        last = asked["prediction_time"].max()
+        relevant = relevant.filter(
+            pl.col("time").is_between(asked["from"].min(), last) & (pl.col("available_time") <= last)
+        )
     seen = (
-        (events.lazy().filter(relevant) if asked.height else events.clear().lazy())
-        .select("subject_id", "time", "available_time", pl.col("code").alias("feature"))
+        relevant.select("subject_id", "time", "available_time", pl.col("code").alias("feature"))
         .join(asked.lazy(), on="subject_id")
         .filter(
             (pl.col("available_time") <= pl.col("prediction_time"))
@@ -344,7 +346,7 @@ def profile_sources(
             start.sum().alias(name) for name, start in zip(RESOURCE_TYPES, starts, strict=True)
         )
         rest = frame.filter(~pl.any_horizontal(start.fill_null(False) for start in starts))
-        found = pl.col("source_ref").str.extract(r"^([A-Za-z][A-Za-z0-9_-]{0,39})[/:]").fill_null("(unknown)")
+        found = pl.col("source_ref").str.extract(r"^([A-Za-z][A-Za-z0-9_-]{0,39})[/:]").fill_null(UNKNOWN)
         counted = types.with_columns(pl.Series(name, numbers.row(0), pl.Int64)).filter(pl.col(name) > 0)
         others = rest.group_by(found.alias("source")).agg(pl.len().cast(pl.Int64).alias(name))
         return pl.concat([counted, others])
@@ -355,9 +357,9 @@ def profile_sources(
         .join(kind(quarantine.select("source_ref"), "quarantined"), on="source", how="full", coalesce=True)
         .with_columns(pl.col("accepted", "quarantined").fill_null(0))
         .with_columns(
-            _share(pl.col("quarantined"), pl.col("accepted") + pl.col("quarantined")).alias(
-                "quarantined_share"
-            )
+            pl.when(pl.col("source") != UNKNOWN)  # what has no name was refused, so its share says nothing
+            .then(_share(pl.col("quarantined"), pl.col("accepted") + pl.col("quarantined")))
+            .alias("quarantined_share")
         )
         .sort("source")
     )

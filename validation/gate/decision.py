@@ -143,7 +143,7 @@ def settle(findings: list[Finding], *, override: str | None) -> tuple[Outcome, t
     """Return the outcome and its reasons for a list of findings."""
     rank = {"critical": 0, "warning": 1, "info": 2}
     ordered = sorted(findings, key=lambda finding: (not finding.broken, rank[finding.severity]))
-    reasons = [f"{finding.severity}: {finding.text}" for finding in ordered]
+    reasons = [f"{finding.severity}, not met: {finding.text}" for finding in ordered]
     stopping = [finding for finding in findings if finding.severity == "critical" or finding.broken]
     if stopping and override:
         return "pass_with_warnings", (

@@ -103,7 +103,8 @@ def test_refused_rows_of_unknown_origin_do_not_break_the_profile() -> None:
     tables = ward()
     odd = table("quarantine", [{"stage": "extract", "reason": "json.unreadable", "whole": True}])
     sources = profile_night(**{**tables, "quarantine": odd}).sources
-    assert sources.filter(pl.col("source") == "(unknown)")["quarantined"].to_list() == [1]
+    unknown = sources.filter(pl.col("source") == "(unknown)")
+    assert unknown.select("quarantined", "quarantined_share").rows() == [(1, None)]
 
 
 def test_rows_outside_the_look_back_do_not_count_as_coverage() -> None:
