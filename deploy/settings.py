@@ -34,16 +34,25 @@ class _Section(BaseModel):
 class Site(_Section):
     """Who we are, and the clock we live by."""
 
-    name: str = Field("demo-hospital", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="Short name; part of every score's key.")
-    uri: str = Field("https://nightingale.invalid", description="Base URI of the site's identifiers and codes.")
+    name: str = Field(
+        "demo-hospital",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,40}$",
+        description="Short name; part of every score's key.",
+    )
+    uri: str = Field(
+        "https://nightingale.invalid", description="Base URI of the site's identifiers and codes."
+    )
     time_zone: str = Field("Europe/Berlin", description="IANA zone of the ward clocks and of the schedule.")
     assume_zone: str | None = Field(
         None, description="Zone for times that carry none; unset, such times go to quarantine."
     )
     subject_identifier_system: str | None = Field(
-        None, description="Identifier system whose integer value becomes subject_id; unset, the FHIR id is hashed."
+        None,
+        description="Identifier system whose integer value becomes subject_id; unset, the FHIR id is hashed.",
     )
-    data_note: str | None = Field(None, description="A sentence shown on every report, such as 'synthetic data'.")
+    data_note: str | None = Field(
+        None, description="A sentence shown on every report, such as 'synthetic data'."
+    )
 
     @field_validator("time_zone", "assume_zone")
     @classmethod
@@ -73,14 +82,20 @@ class Auth(_Section):
 class Source(_Section):
     """Where FHIR resources come from."""
 
-    kind: Literal["folder", "search", "bulk"] = Field("folder", description="NDJSON folder, FHIR search or $export.")
+    kind: Literal["folder", "search", "bulk"] = Field(
+        "folder", description="NDJSON folder, FHIR search or $export."
+    )
     folder: Path | None = Field(None, description="Folder of .ndjson or .ndjson.gz files.")
     base_url: str | None = Field(None, description="Base address of the FHIR R4 server.")
     auth: Auth = Field(default_factory=Auth, description="Authentication at the FHIR server.")
     group: str | None = Field(None, description="Group id for $export.")
     page_size: int = Field(500, ge=1, le=10_000, description="_count asked for in searches.")
-    max_line_bytes: int = Field(8_000_000, ge=10_000, description="Longest NDJSON line or attachment JSON accepted.")
-    extra_headers: dict[str, str] = Field(default_factory=dict, description="Headers that the vendor asks for.")
+    max_line_bytes: int = Field(
+        8_000_000, ge=10_000, description="Longest NDJSON line or attachment JSON accepted."
+    )
+    extra_headers: dict[str, str] = Field(
+        default_factory=dict, description="Headers that the vendor asks for."
+    )
     ca_bundle: Path | None = Field(None, description="CA bundle of the hospital's own authority.")
     proxy: str | None = Field(None, description="HTTP proxy.")
 
@@ -96,13 +111,17 @@ class Source(_Section):
 class Waveforms(_Section):
     """Where ECG files lie that attachments point to."""
 
-    folder: Path | None = Field(None, description="Root of the WFDB archive; attachment URLs are relative to it.")
+    folder: Path | None = Field(
+        None, description="Root of the WFDB archive; attachment URLs are relative to it."
+    )
 
 
 class Images(_Section):
     """Where chest X-rays lie."""
 
-    kind: Literal["none", "folder", "dicomweb"] = Field("none", description="No images, a DICOM folder, or DICOMweb.")
+    kind: Literal["none", "folder", "dicomweb"] = Field(
+        "none", description="No images, a DICOM folder, or DICOMweb."
+    )
     folder: Path | None = Field(None, description="Root of <study>/<series>/<instance>.dcm.")
     base_url: str | None = Field(None, description="DICOMweb base address.")
     auth: Auth = Field(default_factory=Auth, description="Authentication at the PACS.")
@@ -111,11 +130,15 @@ class Images(_Section):
 class Destination(_Section):
     """Where scores go."""
 
-    kind: Literal["ndjson", "fhir"] = Field("ndjson", description="NDJSON files in the run folder, or a FHIR server.")
+    kind: Literal["ndjson", "fhir"] = Field(
+        "ndjson", description="NDJSON files in the run folder, or a FHIR server."
+    )
     base_url: str | None = Field(None, description="Base address of the FHIR R4 server; unset, the source's.")
     auth: Auth = Field(default_factory=Auth, description="Authentication at the FHIR server.")
     bundle_size: int = Field(100, ge=1, le=500, description="Resources a batch Bundle.")
-    transparency_profiles: bool = Field(True, description="Write Device, Provenance and model card after HL7's AI Transparency drafts.")
+    transparency_profiles: bool = Field(
+        True, description="Write Device, Provenance and model card after HL7's AI Transparency drafts."
+    )
 
 
 class Storage(_Section):
@@ -123,7 +146,9 @@ class Storage(_Section):
 
     runs: Path = Field(Path("var/runs"), description="One folder a night.")
     models: Path = Field(Path("var/models"), description="Trained models.")
-    database: str = Field("sqlite:///var/nightingale.sqlite", description="SQLAlchemy URL of ledger, watermarks, history.")
+    database: str = Field(
+        "sqlite:///var/nightingale.sqlite", description="SQLAlchemy URL of ledger, watermarks, history."
+    )
     keep_downloads: bool = Field(False, description="Keep the raw NDJSON of a run (it holds patient data).")
 
 
@@ -131,8 +156,12 @@ class Night(_Section):
     """What is scored every night."""
 
     task: str = Field("in-hospital-mortality", description="Task of modelling.cohorts.tasks.")
-    prediction_at: time = Field(time(5, 0), description="Ward-clock time at which the night's data interval ends.")
-    schedule: str = Field("15 5 * * *", description="Cron of the nightly DAG in the site's zone, after prediction_at.")
+    prediction_at: time = Field(
+        time(5, 0), description="Ward-clock time at which the night's data interval ends."
+    )
+    schedule: str = Field(
+        "15 5 * * *", description="Cron of the nightly DAG in the site's zone, after prediction_at."
+    )
     deadline: time = Field(time(6, 0), description="When scores must be written.")
     shards: int = Field(4, ge=1, le=4096, description="Number of subject shards.")
     model: Path | None = Field(None, description="Model folder; unset, the shipped weights of the task.")
@@ -141,17 +170,29 @@ class Night(_Section):
 class Gate(_Section):
     """When the night must stop."""
 
-    quarantined_share: float = Field(0.10, gt=0, le=1, description="Share of resources in quarantine above which nothing is written.")
-    quarantined_share_warning: float = Field(0.03, gt=0, le=1, description="Share above which the report warns.")
-    skipped_share: float = Field(0.90, gt=0, le=1, description="Share of skipped encounters above which nothing is written.")
-    override: str | None = Field(None, description="Name and reason of the person who lets a stopped night pass; recorded.")
+    quarantined_share: float = Field(
+        0.10, gt=0, le=1, description="Share of resources in quarantine above which nothing is written."
+    )
+    quarantined_share_warning: float = Field(
+        0.03, gt=0, le=1, description="Share above which the report warns."
+    )
+    skipped_share: float = Field(
+        0.90, gt=0, le=1, description="Share of skipped encounters above which nothing is written."
+    )
+    override: str | None = Field(
+        None, description="Name and reason of the person who lets a stopped night pass; recorded."
+    )
 
 
 class Settings(BaseSettings):
     """All settings of a site."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NIGHTINGALE_", env_nested_delimiter="__", extra="ignore", frozen=True, nested_model_default_partial_update=True
+        env_prefix="NIGHTINGALE_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     site: Site = Field(default_factory=Site)
@@ -184,7 +225,7 @@ class Settings(BaseSettings):
         return datetime.combine(night, self.night.prediction_at, tzinfo=self.site.zone)
 
 
-def load_settings(path: Path | None = None, **overrides: Any) -> Settings:  # noqa: ANN401 - sections as dicts
+def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
     """Read settings from a TOML file, the environment and keyword overrides.
 
     Parameters
@@ -206,7 +247,10 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:  # no
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
+            for e in error.errors(include_input=False)
+        ]
         raise SettingsError("the settings are not complete or not valid:\n" + "\n".join(lines)) from None
 
 

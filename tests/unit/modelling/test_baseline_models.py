@@ -111,7 +111,7 @@ def test_wrong_labels_are_refused() -> None:
         Boosting().fit(features, y[:99])
     with pytest.raises(BaselineError, match="between 0 and 1"):
         Boosting().fit(features, y * 2)
-    with pytest.raises(BaselineError, match="both classes"):
+    with pytest.raises(BaselineError, match="of both classes"):
         Logistic().fit(features, np.zeros(100))
     with pytest.raises(BaselineError, match="not fitted"):
         Logistic().predict(features)

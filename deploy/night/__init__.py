@@ -1,0 +1,1 @@
+"""The night's steps, called alike by the DAG and by the command line."""

@@ -1,0 +1,91 @@
+"""The night as plain functions of JSON values: what a DAG task or the command line calls.
+
+Each function loads the site's settings itself, so that a task needs nothing but its run and its number.
+Heavy rooms (torch, great_expectations) are imported inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploy.night.run import Run, open_run, plan_run
+from deploy.settings import load_settings
+
+RunFields = dict[str, Any]
+
+
+def open_night(*, night: str | None, replay: str | None) -> RunFields:
+    """Name the run and make its empty folder."""
+    return open_run(plan_run(load_settings(), night=night, replay=replay)).to_dict()
+
+
+def census(run: RunFields) -> list[dict[str, Any]]:
+    """Read patients and encounters; return the parts to extract."""
+    from deploy.night.intake import take_census
+
+    return take_census(load_settings(), Run.from_dict(run))
+
+
+def extract(run: RunFields, part: dict[str, Any]) -> dict[str, Any]:
+    """Extract one part; return its counts."""
+    from deploy.night.intake import extract as extract_one
+
+    summary = extract_one(load_settings(), Run.from_dict(run), part)
+    return {key: summary[key] for key in ("pulled", "accepted", "quarantined")}
+
+
+def shards(run: RunFields) -> list[int]:
+    """Return the shard numbers of the run."""
+    del run
+    return list(range(load_settings().night.shards))
+
+
+def validate(run: RunFields, shard: int) -> int:
+    """Judge waveforms and images of one shard; return the shard number."""
+    from deploy.night.judging import validate as validate_shard
+
+    validate_shard(load_settings(), Run.from_dict(run), shard)
+    return shard
+
+
+def map_events(run: RunFields, shard: int) -> int:
+    """Map one shard to events; return the shard number."""
+    from deploy.night.judging import map_shard
+
+    map_shard(load_settings(), Run.from_dict(run), shard)
+    return shard
+
+
+def gate(run: RunFields) -> dict[str, Any]:
+    """Decide whether the night goes on; raises GateStopped where it must not."""
+    from deploy.night.gatekeeping import decide_gate
+
+    return decide_gate(load_settings(), Run.from_dict(run))
+
+
+def score(run: RunFields, shard: int) -> int:
+    """Score one shard; return the number of scores."""
+    from deploy.night.scoring import score_shard
+
+    return score_shard(load_settings(), Run.from_dict(run), shard)
+
+
+def write_back(run: RunFields) -> dict[str, Any]:
+    """Deliver every score; return counts."""
+    from deploy.night.writing import write_scores
+
+    return write_scores(load_settings(), Run.from_dict(run))
+
+
+def report(run: RunFields) -> str:
+    """Write the morning report; return its path."""
+    from deploy.night.closing import write_morning_report
+
+    return str(write_morning_report(load_settings(), Run.from_dict(run)))
+
+
+def settle(run: RunFields) -> dict[str, Any]:
+    """Assert the three equations; raises NightFailed where one is broken."""
+    from deploy.night.closing import settle_accounts
+
+    return settle_accounts(load_settings(), Run.from_dict(run))
