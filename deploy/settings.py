@@ -90,6 +90,13 @@ class Source(_Section):
     auth: Auth = Field(default_factory=Auth, description="Authentication at the FHIR server.")
     group: str | None = Field(None, description="Group id for $export.")
     page_size: int = Field(500, ge=1, le=10_000, description="_count asked for in searches.")
+    lookback_days: int | None = Field(
+        None, ge=1, description="Ask only for resources changed in this many days before the prediction time."
+    )
+    queries: dict[str, dict[str, str | list[str]]] = Field(
+        default_factory=dict,
+        description="Search parameters by resource type, such as Encounter.class = 'IMP'.",
+    )
     max_line_bytes: int = Field(
         8_000_000, ge=10_000, description="Longest NDJSON line or attachment JSON accepted."
     )
@@ -131,7 +138,10 @@ class Destination(_Section):
     """Where scores go."""
 
     kind: Literal["ndjson", "fhir"] = Field(
-        "ndjson", description="NDJSON files in the run folder, or a FHIR server."
+        "ndjson", description="NDJSON files in a folder, or a FHIR server."
+    )
+    folder: Path = Field(
+        Path("var/written"), description="For kind = 'ndjson': files go to <folder>/<site>/<partition>/."
     )
     base_url: str | None = Field(None, description="Base address of the FHIR R4 server; unset, the source's.")
     auth: Auth = Field(default_factory=Auth, description="Authentication at the FHIR server.")
@@ -149,6 +159,7 @@ class Storage(_Section):
     database: str = Field(
         "sqlite:///var/nightingale.sqlite", description="SQLAlchemy URL of ledger, watermarks, history."
     )
+    audit: Path = Field(Path("var/audit"), description="Audit log of every FHIR interaction, one file a day.")
     keep_downloads: bool = Field(False, description="Keep the raw NDJSON of a run (it holds patient data).")
 
 

@@ -12,6 +12,7 @@ from deploy.night.run import Run
 from deploy.settings import Settings
 from fhir_adapter.census import read_census
 from fhir_adapter.extract import extract_part
+from fhir_adapter.limits import Limits
 from fhir_adapter.sources import Part
 from modelling.cohorts.night import night_samples, replay_samples
 from modelling.cohorts.tasks import get_task
@@ -82,6 +83,7 @@ def extract(settings: Settings, run: Run, part_fields: dict[str, Any]) -> dict[s
         n_shards=settings.night.shards,
         waveform_archive=waveform_archive(settings),
         image_archive=image_archive(settings),
+        limits=Limits(max_line_bytes=settings.source.max_line_bytes),
         default_zone=settings.site.assume_zone,
     )
     run.report_progress("extract", 1, None, part.name)

@@ -1,0 +1,108 @@
+"""Train the demo's model on the demo hospital's own history, with the same steps that a night takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from deploy.demo.site import write_site
+from deploy.demo_hospital import build_hospital
+from deploy.night.history import map_history, read_history
+from deploy.settings import CONFIG_VARIABLE, load_settings
+from modelling.catalogue import load_catalogue
+from modelling.errors import ModellingError
+from modelling.registry.folder import read_folder
+from modelling.shipped_weights.ecg import load_signal_weights
+from modelling.training import train
+
+TASK = "in-hospital-mortality"
+HISTORY_STAYS = 360
+REPLAY = "icu+48h"
+DESCRIPTION = (
+    "MedFuse (LSTM fusion) trained on the synthetic demo hospital; its ECG encoder starts from the shipped one. "
+    "It means nothing for patients."
+)
+Watcher = Callable[[str, int, int], None]
+
+
+def trained_model(root: Path, *, night: date, seed: int, watch: Watcher) -> tuple[Path, bool]:
+    """Return the demo's model folder and whether it was trained now; a complete one is kept.
+
+    Parameters
+    ----------
+    root
+        The demo's folder.
+    night
+        The demo's night: the history lies before it.
+    seed
+        Of the hospital and of training.
+    """
+    folder = root / "models" / f"medfuse-{TASK}"
+    if (folder / "card.json").is_file():
+        try:
+            if read_folder(folder).config.get("catalogue_digest") == load_catalogue().digest:
+                return folder, False
+        except ModellingError:
+            pass  # a damaged or foreign folder is trained anew
+    hospital = root / "history"
+    if not (hospital / "hospital.json").is_file():
+        _remove(hospital)
+        build_hospital(
+            hospital,
+            patients=HISTORY_STAYS,
+            seed=seed,
+            night=night,
+            history=True,
+            progress=lambda done, total: watch("build history", done, total),
+        )
+    config = write_site(root / "history-site.toml", root=root, hospital=hospital, name="demo-history")
+    with _configured(config):
+        run = map_history(load_settings(), replay=REPLAY, watch=watch)
+    history = read_history(run, task=TASK)
+    train(
+        samples=history.cohort.samples,
+        encounters=history.encounters,
+        events=history.events,
+        recordings=history.recordings,
+        images=history.images,
+        run_folder=run.path,
+        catalogue=load_catalogue(),
+        task=TASK,
+        model="medfuse",
+        config="demo",
+        out=folder,
+        seed=seed,
+        description=DESCRIPTION,
+        initial_weights=load_signal_weights(),
+        progress=watch,
+    )
+    return folder, True
+
+
+def held_out(folder: Path) -> dict[str, Any]:
+    """Return the model's metrics on held-out patients of the history."""
+    return dict(read_folder(folder).card["metrics"]["held_out"])
+
+
+@contextmanager
+def _configured(config: Path) -> Iterator[None]:
+    """Let the steps, which read their settings themselves, find this site for a while."""
+    before = os.environ.get(CONFIG_VARIABLE)
+    os.environ[CONFIG_VARIABLE] = str(config)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CONFIG_VARIABLE]
+        else:
+            os.environ[CONFIG_VARIABLE] = before
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
