@@ -19,7 +19,7 @@ from fhir_adapter.sources import BulkSource, FolderSource, SearchSource
 from fhir_adapter.sources.part import Source
 from fhir_adapter.store import Watermarks, open_engine, upgrade
 from fhir_adapter.transport import Auth as Credentials
-from fhir_adapter.transport import Interaction, Transport
+from fhir_adapter.transport import Interaction, RetryPolicy, Transport
 from fhir_adapter.waveforms.archive import WaveformArchive
 
 READ_TYPES = (
@@ -89,7 +89,9 @@ def credentials(
     )
 
 
-def source_transport(settings: Settings, *, audit: Audit | None = None) -> Transport:
+def source_transport(
+    settings: Settings, *, audit: Audit | None = None, retry: RetryPolicy | None = None
+) -> Transport:
     """Open a client of the FHIR server that is read.
 
     Raises
@@ -109,10 +111,13 @@ def source_transport(settings: Settings, *, audit: Audit | None = None) -> Trans
         ca_bundle=source.ca_bundle,
         proxy=source.proxy,
         audit=audit,
+        retry=retry,
     )
 
 
-def destination_transport(settings: Settings, *, audit: Audit | None = None) -> Transport:
+def destination_transport(
+    settings: Settings, *, audit: Audit | None = None, retry: RetryPolicy | None = None
+) -> Transport:
     """Open a client of the FHIR server that is written to.
 
     Raises
@@ -139,6 +144,7 @@ def destination_transport(settings: Settings, *, audit: Audit | None = None) -> 
         ca_bundle=settings.source.ca_bundle,
         proxy=settings.source.proxy,
         audit=audit,
+        retry=retry,
     )
 
 
@@ -178,6 +184,26 @@ def waveform_archive(settings: Settings) -> WaveformArchive:
     return WaveformArchive(settings.waveforms.folder, transport=transport)
 
 
+def pacs_transport(settings: Settings, *, retry: RetryPolicy | None = None) -> Transport:
+    """Open a client of the PACS.
+
+    Raises
+    ------
+    SettingsError
+        If no address is set.
+    """
+    images = settings.images
+    if not images.base_url:
+        raise SettingsError("images.base_url: needed for images.kind = 'dicomweb'")
+    return Transport(
+        images.base_url,
+        auth=credentials(images.auth, images.base_url, settings, section="images", scopes="system/*.read"),
+        ca_bundle=settings.source.ca_bundle,
+        proxy=settings.source.proxy,
+        retry=retry,
+    )
+
+
 def image_archive(settings: Settings) -> ImageArchive | None:
     """Return where DICOM objects lie, or None where the site has no images."""
     images = settings.images
@@ -186,14 +212,7 @@ def image_archive(settings: Settings) -> ImageArchive | None:
             raise SettingsError("images.folder: needed for images.kind = 'folder'")
         return FolderArchive(images.folder)
     if images.kind == "dicomweb":
-        if not images.base_url:
-            raise SettingsError("images.base_url: needed for images.kind = 'dicomweb'")
-        auth = credentials(images.auth, images.base_url, settings, section="images", scopes="system/*.read")
-        return DicomWebArchive(
-            Transport(
-                images.base_url, auth=auth, ca_bundle=settings.source.ca_bundle, proxy=settings.source.proxy
-            )
-        )
+        return DicomWebArchive(pacs_transport(settings))
     return None
 
 
