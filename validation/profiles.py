@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
 
 import polars as pl
 
@@ -92,6 +94,20 @@ class Profiles:
             "quarantine": self.quarantine,
             "drift": self.drift,
         }
+
+    def save(self, folder: Path) -> None:
+        """Write one Parquet file a table."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables().items():
+            table.write_parquet(folder / f"{name}.parquet")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Return what :meth:`save` wrote, or None where a table is missing."""
+        files = {name: folder / f"{name}.parquet" for name in cls.__dataclass_fields__}
+        if not all(path.is_file() for path in files.values()):
+            return None
+        return cls(**{name: pl.read_parquet(path) for name, path in files.items()})
 
 
 def empty_drift() -> pl.DataFrame:

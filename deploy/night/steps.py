@@ -79,7 +79,7 @@ def write_back(run: RunFields) -> dict[str, Any]:
 
 def report(run: RunFields) -> str:
     """Write the morning report; return its path."""
-    from deploy.night.closing import write_morning_report
+    from deploy.night.reporting import write_morning_report
 
     return str(write_morning_report(load_settings(), Run.from_dict(run)))
 

@@ -1,0 +1,138 @@
+"""The gate of a night: profile what was accepted, compare it with the reference, decide, remember."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from deploy.night.accounts import count, skip_unscored, unmapped
+from deploy.night.connections import database
+from deploy.night.run import Run
+from deploy.settings import Settings
+from validation.contracts import empty
+from validation.drift import Reference, compare_night, input_values
+from validation.gate import GateThresholds, decide
+from validation.history import History
+from validation.profiles import RESOURCE_TYPES, Profiles, profile_night
+from validation.reasons import Reason
+
+PROFILED = ["subject_id", "time", "available_time", "code", "numeric_value", "source_ref"]
+"""Columns of the events that a profile reads."""
+
+DRIFT_VALUES = "profile/drift_values.parquet"
+"""What tonight's samples knew last, kept in the run folder for the report; it holds values of patients."""
+
+
+def thresholds(settings: Settings) -> GateThresholds:
+    """Return the gate's limits: the site's three, and the defaults of the rest."""
+    return replace(
+        GateThresholds(),
+        quarantined_share=settings.gate.quarantined_share,
+        quarantined_share_warning=settings.gate.quarantined_share_warning,
+        skipped_share=settings.gate.skipped_share,
+    )
+
+
+def read_reference(settings: Settings) -> Reference | None:
+    """Return the drift reference in the folder of the model that scores, or None where it has none."""
+    from deploy.night.scoring import model_folder  # torch takes seconds to import
+
+    folder = model_folder(settings) / "reference"
+    return Reference.load(folder) if folder.is_dir() else None
+
+
+def narrow_events(run: Run, name: str) -> pl.DataFrame:
+    """Return one shard's events with what a profile needs; ids are cut to the resource type."""
+    reference = pl.col("source_ref")
+    kind = pl.coalesce(
+        pl.when(reference.str.starts_with(f"{name}/")).then(pl.lit(f"{name}/")) for name in RESOURCE_TYPES
+    )
+    return run.load(name).select(PROFILED).with_columns(pl.coalesce(kind, reference).alias("source_ref"))
+
+
+def profile_run(settings: Settings, run: Run) -> Profiles:
+    """Aggregate the run's shards, one at a time in memory but for a few narrow columns."""
+    del settings
+    samples = run.load("samples")
+    names = sorted(
+        str(path.relative_to(run.path)).removesuffix(".manifest.json")
+        for path in run.path.glob("events/*.manifest.json")
+    )
+    events = pl.concat([empty("events").select(PROFILED), *(narrow_events(run, name) for name in names)])
+    return profile_night(
+        events=events,
+        encounters=run.load("encounters"),
+        samples=samples,
+        quarantine=run.load_all("quarantine", "quarantine/*"),
+        recordings=run.load_all("recordings", "recordings/*"),
+        images=run.load_all("images", "images/*"),
+        counts=count(run),
+        unmapped=unmapped(run),
+    )
+
+
+def shard_values(run: Run) -> pl.DataFrame:
+    """Return what each sample knew last of each feature, shard by shard."""
+    samples = run.load("samples")
+    shards = sorted(run.path.glob("events/*.manifest.json"))
+    frames = [
+        input_values(run.load(f"events/{path.name.removesuffix('.manifest.json')}"), samples)
+        for path in shards
+    ]
+    values = pl.DataFrame(schema={"kind": pl.String, "name": pl.String, "value": pl.Float64})
+    return pl.concat([values, *frames])
+
+
+def decide_gate(settings: Settings, run: Run) -> dict[str, Any]:
+    """Decide whether the night may be scored and written back.
+
+    Writes ``profile/*.parquet``, ``gate/decision.json`` and ``gate/data_docs/``, and keeps the profile in
+    the history.
+
+    Returns
+    -------
+    dict
+        The decision and numbers about it; small enough for XCom.
+
+    Raises
+    ------
+    GateStopped
+        After everything is written and every sample has its reason.
+    """
+    profiles = profile_run(settings, run)
+    reference = read_reference(settings)
+    if reference is not None:
+        values = shard_values(run)
+        (run.path / DRIFT_VALUES).parent.mkdir(parents=True, exist_ok=True)
+        values.write_parquet(run.path / DRIFT_VALUES)
+        profiles = replace(
+            profiles, drift=compare_night(reference, [values], asked=run.load("samples").height)
+        )
+    profiles.save(run.path / "profile")
+    decision = decide(
+        profiles,
+        thresholds=thresholds(settings),
+        work_folder=run.path / "gate",
+        override=settings.gate.override,
+        run_name=f"{settings.site.name}, {run.partition}",
+    )
+    if decision.stopped:
+        skip_unscored(run, Reason.SKIP_GATE_STOPPED)
+    History(database(settings)).record(
+        site=settings.site.name,
+        night=run.partition,
+        recorded_at=datetime.now(UTC),
+        profiles=profiles,
+        counts=count(run),
+    )
+    run.report_progress("gate", 1, 1, decision.decision)
+    decision.require_pass()
+    return {
+        "decision": decision.decision,
+        "evaluated": decision.evaluated,
+        "findings": len(decision.findings),
+        "override": decision.override is not None,
+    }

@@ -1,0 +1,160 @@
+"""The morning report of a run: its facts, read from what the steps left on disk and from the history."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import polars as pl
+
+from deploy.errors import DeployError
+from deploy.night.accounts import count, read_json, unmapped
+from deploy.night.connections import database
+from deploy.night.gatekeeping import DRIFT_VALUES, read_reference
+from deploy.night.run import Run
+from deploy.settings import Settings
+from modelling.catalogue import load_catalogue
+from validation.calibration import calibrate, known_outcomes
+from validation.contracts import empty
+from validation.drift import compare_night, score_values
+from validation.gate import GateDecision
+from validation.history import History
+from validation.profiles import Profiles
+from validation.report import (
+    ReportFacts,
+    bin_scores,
+    count_modalities,
+    count_reasons,
+    count_risk_levels,
+    write_report,
+)
+
+
+def read_gate(run: Run) -> GateDecision | None:
+    """Return the gate's decision, or None where the night did not get so far."""
+    fields = read_json(run.path / "gate" / "decision.json")
+    return GateDecision.from_dict(fields) if fields else None
+
+
+def model_facts(settings: Settings, scores: pl.DataFrame) -> dict[str, str | None]:
+    """Return name, version and digest of the model: of the scores, else of the folder that would score."""
+    if scores.height:
+        name, number, digest = scores.select("model_name", "model_version", "model_digest").row(0)
+        return {"model_name": name, "model_version": number, "model_digest": digest}
+    from deploy.night.scoring import model_folder  # torch takes seconds to import
+
+    try:
+        card = json.loads((model_folder(settings) / "card.json").read_text("utf-8"))
+    except (DeployError, OSError, ValueError):
+        return {}
+    return {
+        "model_name": card.get("name"),
+        "model_version": card.get("version"),
+        "model_digest": card.get("digest"),
+    }
+
+
+def compare_scored(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.DataFrame | None:
+    """Return drift of inputs and scores together, so that one correction covers all comparisons."""
+    reference = read_reference(settings)
+    path = run.path / DRIFT_VALUES
+    if reference is None or not path.is_file():
+        return None
+    values = [pl.read_parquet(path), score_values(scores)]
+    return compare_night(reference, values, asked=run.load("samples").height)
+
+
+def outcomes_to_date(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.DataFrame | None:
+    """Return calibration over tonight's and all earlier scores of the same model whose outcome is known.
+
+    A replay stands for itself: its scores are of the past, and so are its outcomes.
+    """
+    if not scores.height or settings.night.task != "in-hospital-mortality":
+        return None
+    folders = [run.path]
+    if run.replay is None:
+        siblings = sorted(run.path.parent.glob("*/run.json"))
+        folders = [path.parent for path in siblings if path.parent.name <= run.partition]
+    digest = scores["model_digest"][0]
+    columns = ["encounter_id", "prediction_time", "probability", "model_digest"]
+    frames = [
+        pl.read_parquet(path, columns=columns)
+        for folder in folders
+        for path in folder.glob("scores/*.parquet")
+    ]
+    ended = [pl.read_parquet(path) for folder in folders if (path := folder / "outcomes.parquet").is_file()]
+    known = pl.concat([empty("outcomes"), *ended]).drop_nulls("died_in_hospital")
+    latest = known.unique("encounter_id", keep="last", maintain_order=True)
+    pairs = known_outcomes(pl.concat(frames).filter(pl.col("model_digest") == digest), latest)
+    return calibrate(pairs) if pairs.height else None
+
+
+def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> ReportFacts:
+    """Read a run's facts; a step that was not reached leaves its section empty."""
+    counts = count(run)
+    scores = run.load_all("scores", "scores/*")
+    profiles = Profiles.load(run.path / "profile")
+    drift = compare_scored(settings, run, scores) if scores.height else None
+    if drift is None and profiles is not None and profiles.drift.height:
+        drift = profiles.drift
+    history = History(database(settings))
+    if profiles is not None:
+        mean = scores["probability"].mean()
+        history.record(
+            site=settings.site.name,
+            night=run.partition,
+            recorded_at=generated_at,
+            profiles=profiles,
+            counts=counts,
+            further={"mean_probability": float(str(mean))} if mean is not None else {},
+        )
+    trends = None
+    if run.replay is None:
+        trends = history.trends(site=settings.site.name, until=run.partition)
+    delivery = {
+        name: n
+        for name, n in read_json(run.path / "write_back" / "summary.json").items()
+        if isinstance(n, int)
+    }
+    return ReportFacts(
+        site=settings.site.name,
+        partition=run.partition,
+        prediction_time=run.moment.astimezone(settings.site.zone) if run.moment else None,
+        replay=run.replay,
+        generated_at=generated_at.astimezone(settings.site.zone),
+        counts=counts,
+        gate=read_gate(run),
+        profiles=profiles,
+        task=settings.night.task,
+        catalogue_digest=load_catalogue().digest,
+        software_version=version("nightingale"),
+        quarantined=count_reasons(run.load_all("quarantine", "quarantine/*")),
+        skipped=count_reasons(run.load_all("skipped", "skipped/*")),
+        modalities=count_modalities(scores),
+        score_bins=bin_scores(scores),
+        risk_levels=count_risk_levels(scores),
+        unmapped=unmapped(run),
+        drift=drift,
+        calibration=outcomes_to_date(settings, run, scores),
+        trends=trends,
+        write_back=delivery,
+        data_notes=(settings.site.data_note,) if settings.site.data_note else (),
+        **model_facts(settings, scores),
+    )
+
+
+def write_morning_report(settings: Settings, run: Run) -> Path:
+    """Write ``report/index.html`` and ``report/report.json``, also of a night that stopped or broke off.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    facts = gather_facts(settings, run, generated_at=datetime.now(UTC))
+    page = write_report(run.path, facts)
+    run.report_progress("report", 1, 1)
+    return page

@@ -1,0 +1,140 @@
+"""A small night of the demo hospital through the gate and onto the morning table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from deploy.demo_hospital import build_hospital
+from deploy.night.accounts import count
+from deploy.night.gatekeeping import decide_gate
+from deploy.night.intake import extract, take_census
+from deploy.night.judging import map_shard, validate
+from deploy.night.reporting import write_morning_report
+from deploy.night.run import Run, open_run, plan_run
+from deploy.night.scoring import score_shard
+from deploy.settings import Settings
+from validation.errors import GateStopped
+
+NIGHT = "2026-01-15"
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Run]:
+    folder = tmp_path_factory.mktemp("night")
+    build_hospital(folder / "hospital", patients=16, night=date.fromisoformat(NIGHT), history=False)
+    settings = Settings(
+        site={"data_note": "synthetic data"},
+        source={"kind": "folder", "folder": folder / "hospital" / "fhir"},
+        waveforms={"folder": folder / "hospital" / "wfdb"},
+        images={"kind": "folder", "folder": folder / "hospital" / "dicom"},
+        storage={"runs": folder / "runs", "database": f"sqlite:///{folder}/night.sqlite"},
+        night={"shards": 2},
+        gate={"quarantined_share": 0.2},
+    )
+    run = open_run(plan_run(settings, night=NIGHT, replay=None))
+    for part in take_census(settings, run):
+        extract(settings, run, part)
+    for shard in range(2):
+        validate(settings, run, shard)
+        map_shard(settings, run, shard)
+    return settings, run
+
+
+@pytest.fixture
+def night(mapped: tuple[Settings, Run], tmp_path: Path) -> tuple[Callable[..., Settings], Run]:
+    """Return the mapped night in a folder of its own, and settings with other limits for it."""
+    settings, run = mapped
+    folder = tmp_path / "runs" / settings.site.name / NIGHT
+    shutil.copytree(run.path, folder)
+    storage = settings.storage.model_copy(
+        update={"runs": tmp_path / "runs", "database": f"sqlite:///{tmp_path}/night.sqlite"}
+    )
+
+    def change(**gate: float | str) -> Settings:
+        limits = settings.gate.model_copy(update=gate)
+        return settings.model_copy(update={"storage": storage, "gate": limits})
+
+    return change, Run.from_dict({**run.to_dict(), "folder": str(folder)})
+
+
+def decision(run: Run) -> dict:
+    return json.loads((run.path / "gate" / "decision.json").read_text("utf-8"))
+
+
+def test_a_passed_night_is_profiled_scored_and_reported(night) -> None:
+    change, run = night
+    settings = change()
+    fields = decide_gate(settings, run)
+    assert fields["decision"] in {"pass", "pass_with_warnings"}
+    assert (run.path / "gate" / "data_docs" / "index.html").is_file()
+    for shard in range(2):
+        score_shard(settings, run, shard)
+    page = write_morning_report(settings, run).read_text("utf-8")
+    report = json.loads((run.path / "report" / "report.json").read_text("utf-8"))
+    counts = count(run)
+    assert report["counts"] == counts.to_dict()
+    assert counts.pulled == counts.accepted + counts.quarantined
+    assert counts.eligible == counts.scored + counts.skipped
+    assert counts.scored == sum(item["n"] for item in report["score_bins"]) > 0
+    assert report["gate"]["decision"] == fields["decision"]
+    assert report["made_by"]["model_digest"]
+    assert {row["metric"] for row in report["trends"]} >= {"pulled", "scored", "mean_probability"}
+    assert "synthetic data" in page
+    assert str(counts.pulled) in page.replace("\u202f", "")
+
+
+def test_no_identifier_or_digest_of_a_row_reaches_the_report(night) -> None:
+    change, run = night
+    settings = change()
+    decide_gate(settings, run)
+    for shard in range(2):
+        score_shard(settings, run, shard)
+    write_morning_report(settings, run)
+    pages = [path for name in ("report", "gate") for path in (run.path / name).rglob("*") if path.is_file()]
+    written = "\n".join(path.read_text("utf-8") for path in pages)
+    scores = run.load_all("scores", "scores/*")
+    encounters = run.load("encounters")
+    secret = {
+        *scores["score_key"],
+        *encounters["encounter_id"],
+        *encounters["patient_ref"],
+        *(str(number) for number in encounters["subject_id"]),
+        *(f"{number:.6f}" for number in scores["probability"]),
+    }
+    assert len(secret) > 40
+    assert [word for word in secret if word in written] == []
+
+
+def test_a_stopped_night_says_why_and_gives_every_sample_its_reason(night) -> None:
+    change, run = night
+    settings = change(quarantined_share=0.001)
+    with pytest.raises(GateStopped, match="quarantine"):
+        decide_gate(settings, run)
+    assert decision(run)["decision"] == "stop"
+    counts = count(run)
+    assert (counts.scored, counts.skipped) == (0, counts.eligible)
+    page = write_morning_report(settings, run).read_text("utf-8")
+    assert "Stopped" in page
+    assert "skip.gate_stopped" in page
+
+
+def test_a_named_override_lets_the_same_night_pass_and_is_on_record(night) -> None:
+    change, run = night
+    settings = change(quarantined_share=0.001, override="A. Meyer: known double delivery")
+    fields = decide_gate(settings, run)
+    assert (fields["decision"], fields["override"]) == ("pass_with_warnings", True)
+    assert decision(run)["override"] == "A. Meyer: known double delivery"
+    assert "A. Meyer" in write_morning_report(settings, run).read_text("utf-8")
+
+
+def test_a_night_that_broke_off_early_still_gets_its_page(night) -> None:
+    change, run = night
+    shutil.rmtree(run.path)
+    page = write_morning_report(change(), run).read_text("utf-8")
+    assert "The night did not reach the gate." in page
