@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
+from modelling.benchmarks.stored import StoredRun, read_run, write_run
 from modelling.errors import BenchmarkError
+from modelling.evaluation.discrimination import RankedScores, auroc_of, average_precision_of
 
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
@@ -114,7 +116,14 @@ class Contender:
 
 def result_path(folder: Path, cohort: Cohort, contender: Contender, fold: int, seed: int) -> Path:
     """Return where one run's scores lie."""
-    return folder / cohort.name / f"{contender.name}-{contender.key(cohort)}" / f"fold-{fold}-seed-{seed}.npz"
+    name = re.sub(r"[^a-z0-9]+", "-", contender.name.lower()).strip("-")
+    return folder / cohort.name / f"{name}-{contender.key(cohort)}" / f"fold-{fold}-seed-{seed}.json"
+
+
+def auroc_and_precision(labels: NDArray[np.int64], scores: Floats) -> tuple[float, float]:
+    """Return AUROC and average precision."""
+    true, false = RankedScores.of(labels, scores).counts(np.ones(len(labels)))
+    return float(auroc_of(true, false)[0]), float(average_precision_of(true, false)[0])
 
 
 def run_once(folder: Path, cohort: Cohort, contender: Contender, fold: int, seed: int) -> bool:
@@ -127,16 +136,18 @@ def run_once(folder: Path, cohort: Cohort, contender: Contender, fold: int, seed
     scores = np.asarray(contender.score(cohort, train, test, seed), dtype=np.float64)
     if scores.shape != test.shape or not np.isfinite(scores).all():
         raise BenchmarkError(f"{contender.name} gave scores of shape {scores.shape} or not finite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(
-            file,
-            subjects=cohort.subjects[test],
-            scores=scores,
-            seconds=np.array(time.perf_counter() - started),
-        )
-    temporary.replace(path)
+    elapsed = time.perf_counter() - started
+    auroc, precision = auroc_and_precision(cohort.labels[test], scores)
+    about = {
+        "contender": contender.name,
+        "settings": json.loads(json.dumps(dict(contender.settings), default=str)),
+        "data": cohort.digest,
+        "fold": fold,
+        "seed": seed,
+        "auroc": round(auroc, 4),
+        "average_precision": round(precision, 4),
+    }
+    write_run(path, StoredRun(scores=scores, seconds=elapsed, about=about), subjects=cohort.subjects[test])
     return True
 
 
@@ -174,11 +185,9 @@ def collect(folder: Path, cohort: Cohort, contender: Contender) -> OutOfFold | N
             if not path.is_file():
                 break
             _, test = cohort.split(fold)
-            with np.load(path, allow_pickle=False) as stored:
-                if not np.array_equal(stored["subjects"], cohort.subjects[test]):
-                    raise BenchmarkError(f"{path} holds other samples")
-                scores[test] = stored["scores"]
-                seconds.append(float(stored["seconds"]))
+            stored = read_run(path, subjects=cohort.subjects[test])
+            scores[test] = stored.scores
+            seconds.append(stored.seconds)
         if np.isfinite(scores).all():
             complete.append(scores)
     if not complete:

@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 
 from modelling.baselines.ensemble import fit_stack
-from modelling.benchmarks.harness import Cohort, Floats, OutOfFold
-from modelling.evaluation.discrimination import RankedScores, auroc_of, average_precision_of
+from modelling.benchmarks.harness import Cohort, Floats, OutOfFold, auroc_and_precision
 from modelling.evaluation.metrics import classification_metrics, paired_difference
-
-
-def _both(labels: np.ndarray, scores: Floats) -> tuple[float, float]:
-    true, false = RankedScores.of(labels, scores).counts(np.ones(len(labels)))
-    return float(auroc_of(true, false)[0]), float(average_precision_of(true, false)[0])
 
 
 def stacked(cohort: Cohort, members: Sequence[OutOfFold]) -> Floats:
@@ -80,7 +74,7 @@ def _row(cohort: Cohort, name: str, runs: Floats, seconds: float, resamples: int
     for run in runs:
         for fold in range(int(cohort.folds.max()) + 1):
             _, test = cohort.split(fold)
-            single.append(_both(cohort.labels[test], run[test]))
+            single.append(auroc_and_precision(cohort.labels[test], run[test]))
     mean, spread = np.mean(single, axis=0), np.std(single, axis=0, ddof=1)
     pooled = classification_metrics(
         cohort.labels, runs.mean(axis=0), resamples=resamples, calibration=False, clusters=cohort.subjects

@@ -32,7 +32,7 @@ from modelling.benchmarks.contenders import (
     baseline_contenders,
 )
 from modelling.benchmarks.harness import Cohort, OutOfFold, collect
-from modelling.benchmarks.physionet2012 import ENSEMBLE, load_cohort
+from modelling.benchmarks.physionet2012 import ENSEMBLE, RESULTS, load_cohort
 from modelling.benchmarks.table import stacked
 from modelling.errors import BenchmarkError, ModellingError
 from modelling.evaluation import Evaluation, evaluate, sample_groups, write_evaluation
@@ -223,7 +223,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Fit the shipped mortality model on PhysioNet 2012")
     parser.add_argument("--data", type=Path, required=True, help="folder of set-a.parquet and so on")
-    parser.add_argument("--results", type=Path, default=Path("var/bench-models"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument(

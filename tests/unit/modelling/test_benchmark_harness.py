@@ -20,6 +20,7 @@ from modelling.benchmarks.encoders import (
 )
 from modelling.benchmarks.harness import Cohort, Contender, assign_folds, collect, result_path, run_all
 from modelling.benchmarks.multilabel import Labelled, label_metrics, out_of_fold
+from modelling.benchmarks.stored import StoredRun, read_run, write_run
 from modelling.benchmarks.table import differences, markdown, rows_of, stacked
 from modelling.errors import BenchmarkError
 
@@ -80,6 +81,25 @@ def test_results_of_other_data_or_settings_are_not_mixed_in(tmp_path: Path) -> N
     assert collect(tmp_path, cohort(digest="d2"), contender) is None
     changed = Contender(name="m", score=noisy_truth(1.0), seeds=(0,), settings={"rate": 2})
     assert collect(tmp_path, cohort(), changed) is None
+
+
+def test_a_kept_run_has_the_scores_almost_exactly_and_refuses_other_subjects(tmp_path: Path) -> None:
+    subjects = np.arange(400)
+    scores = np.random.default_rng(0).normal(size=400) * 2
+    about = {"contender": "m", "auroc": 0.5}
+    path = tmp_path / "fold-0-seed-0.json"
+    write_run(path, StoredRun(scores=scores, seconds=1.0, about=about), subjects=subjects)
+    found = read_run(path, subjects=subjects)
+    np.testing.assert_allclose(found.scores, scores, rtol=0, atol=2e-4)
+    assert found.about == about and path.stat().st_size < 1500
+    constant = StoredRun(scores=np.full(400, 0.3), seconds=1.0, about=about)
+    write_run(path, constant, subjects=subjects)
+    np.testing.assert_array_equal(read_run(path, subjects=subjects).scores, constant.scores)
+    with pytest.raises(BenchmarkError, match="other samples"):
+        read_run(path, subjects=subjects[::-1])
+    path.write_text("{}")
+    with pytest.raises(BenchmarkError, match="not a stored run"):
+        read_run(path, subjects=subjects)
 
 
 def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
