@@ -74,6 +74,11 @@ class Auth(_Section):
     user: str | None = Field(None, description="User name for basic.")
     password_env: str | None = Field(None, description="Environment variable with the password for basic.")
     token_env: str | None = Field(None, description="Environment variable with a static bearer token.")
+    connection: str | None = Field(
+        None,
+        description="Airflow connection whose password is the secret, in place of password_env or token_env; "
+        "Airflow looks in its secrets backends first.",
+    )
     client_id: str | None = Field(None, description="SMART Backend Services client id.")
     private_key_file: Path | None = Field(None, description="PEM or JWKS file for SMART Backend Services.")
     scopes: str | None = Field(None, description="Scopes to ask for; unset, the least that the source needs.")

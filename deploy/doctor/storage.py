@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from deploy.airflow.home import POOLS
 from deploy.doctor.check import Check, failed, ok, warning
 from deploy.doctor.machine import existing
+from deploy.night.connections import connection_password
 from deploy.settings import Auth, Settings
 
 
@@ -28,6 +29,11 @@ def check_secrets(settings: Settings, environment: Mapping[str, str]) -> Iterabl
     }
     named = 0
     for section, auth in sections.items():
+        if auth.connection and auth.kind in {"basic", "bearer"}:
+            named += 1
+            connection_password(auth.connection, f"{section}.auth.connection")
+            yield ok(f"{section}.auth", f"the Airflow connection {auth.connection} has a password")
+            continue
         for field, name in _needed(auth):
             named += 1
             if not name:

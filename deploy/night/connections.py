@@ -33,20 +33,42 @@ WRITE_TYPES = ("RiskAssessment", "Device", "Provenance", "DocumentReference")
 Audit = Callable[[Interaction], None]
 
 
-def secret(variable: str | None, field: str) -> str:
-    """Return the secret that an environment variable holds.
+def secret(variable: str | None, field: str, *, connection: str | None = None) -> str:
+    """Return the secret of an Airflow connection, or that an environment variable holds.
 
     Raises
     ------
     SettingsError
-        If the setting names no variable or the variable is empty.
+        If the setting names no variable or the variable is empty, or Airflow has no such connection.
     """
+    if connection:
+        return connection_password(connection, field)
     value = os.environ.get(variable) if variable else None
     if not value:
         raise SettingsError(
             f"{field}: set it to the name of an environment variable, and set that variable to the secret"
         )
     return value
+
+
+def connection_password(name: str, field: str) -> str:
+    """Return the password of an Airflow connection: from a secrets backend, the environment or its database.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        password = Connection.get(name).password
+    except AirflowNotFoundException:
+        password = None
+    if not password:
+        raise SettingsError(f"{field}: Airflow has no connection {name!r} with a password")
+    return str(password)
 
 
 def credentials(
@@ -73,9 +95,11 @@ def credentials(
     if auth.kind == "basic":
         if not auth.user:
             raise SettingsError(f"{section}.auth.user: needed for kind = 'basic'")
-        return BasicAuth(auth.user, secret(auth.password_env, f"{section}.auth.password_env"))
+        return BasicAuth(
+            auth.user, secret(auth.password_env, f"{section}.auth.password_env", connection=auth.connection)
+        )
     if auth.kind == "bearer":
-        return BearerToken(secret(auth.token_env, f"{section}.auth.token_env"))
+        return BearerToken(secret(auth.token_env, f"{section}.auth.token_env", connection=auth.connection))
     if not auth.client_id or auth.private_key_file is None:
         raise SettingsError(f"{section}.auth: kind = 'smart' needs client_id and private_key_file")
     return BackendServices(
