@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import polars as pl
@@ -12,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.command_line.runs import find_run
+from deploy.errors import DeployError
 from validation.errors import ValidationError
 
 app = typer.Typer(
@@ -22,30 +23,6 @@ RunOption = Annotated[
     str | None,
     typer.Option("--run", help="Run folder, or its name such as 2026-01-19; unset, the latest run."),
 ]
-
-
-def find_run(name: str | None) -> Path:
-    """Return the folder of a run: a path, a name below the site's runs, or the latest.
-
-    Raises
-    ------
-    ValidationError
-        If there is none.
-    """
-    from deploy.settings import load_settings
-
-    if name and Path(name).is_dir():
-        return Path(name)
-    settings = load_settings()
-    runs = settings.storage.runs / settings.site.name
-    if name:
-        if not (runs / name / "run.json").is_file():
-            raise ValidationError(f"no run {name!r} below {runs}")
-        return runs / name
-    found = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)
-    if not found:
-        raise ValidationError(f"no run below {runs}; `nightingale night` makes one")
-    return found[-1].parent
 
 
 def _print(frame: pl.DataFrame, title: str) -> None:
@@ -73,7 +50,7 @@ def list_command(run: RunOption = None) -> None:
     try:
         folder = find_run(run)
         frame = list_refusals(read_quarantine(folder))
-    except ValidationError as error:
+    except (DeployError, ValidationError) as error:
         raise _stop(error) from None
     if frame.is_empty():
         console.print(f"Nothing was refused in {folder.name}.")
@@ -103,7 +80,7 @@ def show_command(
     try:
         folder = find_run(run)
         rows = choose_refusals(read_quarantine(folder), reason=reason, feature=feature, source_ref=reference)
-    except ValidationError as error:
+    except (DeployError, ValidationError) as error:
         raise _stop(error) from None
     if reason:
         console.print(EXPLANATIONS[Reason(reason)], highlight=False)
@@ -125,7 +102,6 @@ def replay_command(
     Example: nightingale quarantine replay unit.unknown
     """
     from deploy.night.connections import image_archive, waveform_archive
-
     from deploy.night.replay import replay_lines
     from deploy.settings import load_settings
     from validation.quarantine import choose_refusals, read_quarantine
@@ -143,7 +119,7 @@ def replay_command(
             waveforms=waveform_archive(settings),
             images=image_archive(settings),
         )
-    except ValidationError as error:
+    except (DeployError, ValidationError) as error:
         raise _stop(error) from None
     _print(result.outcomes, f"{result.lines} line(s) of {folder.name} read again")
     if result.lost:
