@@ -1,0 +1,8 @@
+"""The loopback server of the reading side serves here too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fhir_adapter"))
