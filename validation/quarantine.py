@@ -40,10 +40,14 @@ class Replay:
     lost: int
 
 
-def read_quarantine(run_folder: Path) -> pl.DataFrame:
+def read_quarantine(run_folder: Path, *, placed: bool = True) -> pl.DataFrame:
     """Return every refused row of a run, of all stages.
 
-    Rows that know only their resource get file and line from the tables that the resource came in.
+    Parameters
+    ----------
+    placed
+        Give rows that know only their resource the file and line of the tables that the resource came in;
+        without it, those tables need not be read.
 
     Raises
     ------
@@ -57,7 +61,8 @@ def read_quarantine(run_folder: Path) -> pl.DataFrame:
         [empty("quarantine"), *(pl.read_parquet(path) for path in paths)], how="diagonal_relaxed"
     )
     schema = empty("quarantine").schema
-    return _with_places(frame.select(pl.col(name).cast(kind) for name, kind in schema.items()), run_folder)
+    frame = frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    return _with_places(frame, run_folder) if placed else frame
 
 
 def _with_places(frame: pl.DataFrame, run_folder: Path) -> pl.DataFrame:

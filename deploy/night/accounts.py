@@ -11,6 +11,7 @@ import polars as pl
 from deploy.night.run import Run
 from validation.contracts import write_json
 from validation.equations import Counts, check_equations
+from validation.quarantine import read_quarantine
 from validation.reasons import Reason
 
 
@@ -89,7 +90,7 @@ def modality_counts(scores: pl.DataFrame) -> dict[str, int]:
 def summarise(run: Run, **facts: Any) -> dict[str, Any]:
     """Write and return ``summary.json``: the accounts of the run, aggregates only."""
     counts = count(run)
-    quarantine = run.load_all("quarantine", "quarantine/*")
+    quarantine = read_quarantine(run.path, placed=False)
     skipped = run.load_all("skipped", "skipped/*")
     scores = run.load_all("scores", "scores/*")
     by_reason = quarantine.group_by("reason").len("n").sort("n", "reason", descending=[True, False])

@@ -17,6 +17,7 @@ from validation.drift import Reference, compare_night, input_values
 from validation.gate import GateThresholds, decide
 from validation.history import History
 from validation.profiles import RESOURCE_TYPES, Profiles, profile_night
+from validation.quarantine import read_quarantine
 from validation.reasons import Reason
 
 PROFILED = ["subject_id", "time", "available_time", "code", "numeric_value", "source_ref"]
@@ -66,7 +67,7 @@ def profile_run(settings: Settings, run: Run) -> Profiles:
         events=events,
         encounters=run.load("encounters"),
         samples=samples,
-        quarantine=run.load_all("quarantine", "quarantine/*"),
+        quarantine=read_quarantine(run.path, placed=False),
         recordings=run.load_all("recordings", "recordings/*"),
         images=run.load_all("images", "images/*"),
         counts=count(run),

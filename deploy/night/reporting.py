@@ -22,6 +22,7 @@ from validation.drift import compare_night, score_values
 from validation.gate import GateDecision
 from validation.history import History
 from validation.profiles import Profiles
+from validation.quarantine import read_quarantine
 from validation.report import (
     ReportFacts,
     bin_scores,
@@ -130,7 +131,7 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
         task=settings.night.task,
         catalogue_digest=load_catalogue().digest,
         software_version=version("nightingale"),
-        quarantined=count_reasons(run.load_all("quarantine", "quarantine/*")),
+        quarantined=count_reasons(read_quarantine(run.path, placed=False)),
         skipped=count_reasons(run.load_all("skipped", "skipped/*")),
         modalities=count_modalities(scores),
         score_bins=bin_scores(scores),

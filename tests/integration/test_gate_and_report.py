@@ -80,6 +80,7 @@ def test_a_passed_night_is_profiled_scored_and_reported(night) -> None:
     counts = count(run)
     assert report["counts"] == counts.to_dict()
     assert counts.pulled == counts.accepted + counts.quarantined
+    assert sum(row["n"] for row in report["quarantined"]) >= counts.quarantined > 0
     assert counts.eligible == counts.scored + counts.skipped
     assert counts.scored == sum(item["n"] for item in report["score_bins"]) > 0
     assert report["gate"]["decision"] == fields["decision"]

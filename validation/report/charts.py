@@ -7,7 +7,7 @@ from html import escape
 
 WIDTH = 360
 HEIGHT = 150
-LEFT = 40
+LEFT = 52
 BOTTOM = 24
 TOP = 12
 RIGHT = 8

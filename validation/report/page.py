@@ -145,6 +145,8 @@ def _trend_charts(trends: pl.DataFrame | None) -> list[tuple[str, Markup]]:
     if trends is None or trends.is_empty():
         return []
     nights = trends["night"].unique().sort().to_list()
+    if len(nights) < 2:
+        return []
     shown = []
     for metric, (title, share) in TRENDS.items():
         values = dict(trends.filter(pl.col("metric") == metric).select("night", "value").iter_rows())
