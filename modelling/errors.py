@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ModellingError(Exception):
     """Base of every error that ``modelling`` raises on purpose."""
@@ -45,6 +47,28 @@ class CheckpointDigestError(CheckpointError):
 
 class CatalogueMismatchError(CheckpointError):
     """The model was trained with another version of the feature catalogue."""
+
+
+class RegistryError(ModellingError):
+    """A model is not in the registry, or its state does not allow what was asked."""
+
+
+class PromotionRefusedError(RegistryError):
+    """A promotion rule does not hold.
+
+    Parameters
+    ----------
+    findings
+        What every rule found (:class:`modelling.registry.records.Finding`).
+    """
+
+    def __init__(self, message: str, findings: Sequence[object]) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class MonitoringError(ModellingError):
+    """Scores and outcomes cannot be joined or judged."""
 
 
 class CatalogueError(ModellingError):
