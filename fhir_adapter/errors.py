@@ -81,6 +81,10 @@ class ExportError(FatalError):
     """A Bulk Data export failed or left files out."""
 
 
+class WriteError(AdapterError):
+    """A destination cannot take scores in a way that is safe to repeat."""
+
+
 class SourceError(AdapterError):
     """A local source cannot be read as a whole."""
 

@@ -245,6 +245,11 @@ def outcome_codes(content: bytes) -> tuple[str, ...]:
         body = json.loads(content)
     except (ValueError, RecursionError):
         return ()
+    return issue_codes(body)
+
+
+def issue_codes(body: object) -> tuple[str, ...]:
+    """Return the ``issue.code`` values of a parsed OperationOutcome, without its texts."""
     if not isinstance(body, dict) or body.get("resourceType") != "OperationOutcome":
         return ()
     issues = body.get("issue")

@@ -188,6 +188,7 @@ class Ledger:
                     "partition": partition,
                     "run": run,
                     "model_digest": model,
+                    "withdrawn": None,
                     "updated": now,
                 }
                 if (kind, name) in known:
@@ -226,6 +227,34 @@ class Ledger:
                         "server_version": item.server_version,
                     }
                 session.execute(_row(destination, item.key).values(**fields))
+
+    def forget_place(self, destination: str, keys: Iterable[tuple[str, str]], *, now: datetime) -> None:
+        """Take back that resources were ever confirmed: the destination does not know them any more."""
+        with Session(self._engine) as session, session.begin():
+            for key in keys:
+                session.execute(
+                    _row(destination, key).values(
+                        state=str(State.PENDING),
+                        server_type=None,
+                        server_id=None,
+                        server_version=None,
+                        updated=now,
+                    )
+                )
+
+    def known_ids(self, destination: str, server_type: str, ids: Iterable[str]) -> set[str]:
+        """Return those of a server's ids that belong to something of ours."""
+        found: set[str] = set()
+        source = iter(ids)
+        with Session(self._engine) as session:
+            while part := list(islice(source, CHUNK)):
+                query = select(LedgerRow.server_id).where(
+                    LedgerRow.destination == destination,
+                    LedgerRow.server_type == server_type,
+                    LedgerRow.server_id.in_(part),
+                )
+                found |= {name for name in session.scalars(query) if name is not None}
+        return found
 
     def mark_withdrawn(
         self, destination: str, results: Iterable[tuple[tuple[str, str], str | None]], *, now: datetime

@@ -6,10 +6,11 @@ import hashlib
 import json
 from typing import Any
 
-SERVER_OWNED = ("meta", "text")
+SERVER_OWNED = ("id", "meta", "text")
+"""Elements that a server may set or change: its own id, versions and labels, the narrative."""
 
 
-def canonical(resource: dict[str, Any]) -> bytes:
+def canonical(resource: Any) -> bytes:
     """Return compact UTF-8 JSON with sorted keys.
 
     Examples
@@ -22,19 +23,30 @@ def canonical(resource: dict[str, Any]) -> bytes:
     ).encode()
 
 
-def payload_hash(resource: dict[str, Any]) -> str:
-    """Return the SHA-256 hex digest of :func:`canonical`."""
-    return hashlib.sha256(canonical(resource)).hexdigest()
+def content_hash(resource: dict[str, Any]) -> str:
+    """Return the SHA-256 hex digest of what a resource says, so that a server's copy gives the same.
 
+    Left out are :data:`SERVER_OWNED`, the difference between 1 and 1.0, and that between ``final`` and
+    ``corrected``, which says only that an earlier version was replaced.
 
-def same_content(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    """Tell whether a server's resource says what ours says.
-
-    The id, ``meta`` and the narrative are the server's to change.
+    Examples
+    --------
+    >>> ours = {"resourceType": "RiskAssessment", "id": "a", "status": "final", "x": 1.0}
+    >>> theirs = {"resourceType": "RiskAssessment", "status": "corrected", "x": 1, "meta": {"versionId": "2"}}
+    >>> content_hash(ours) == content_hash(theirs)
+    True
     """
+    kept = {key: _plain(value) for key, value in resource.items() if key not in SERVER_OWNED}
+    if kept.get("status") == "corrected":
+        kept["status"] = "final"
+    return hashlib.sha256(canonical(kept)).hexdigest()
 
-    def content(resource: dict[str, Any]) -> bytes:
-        kept = {key: value for key, value in resource.items() if key not in (*SERVER_OWNED, "id")}
-        return canonical(kept)
 
-    return content(ours) == content(theirs)
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

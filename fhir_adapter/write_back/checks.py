@@ -19,10 +19,28 @@ from fhir_adapter.references import ID_PATTERN, is_id
 
 STATUSES = {
     "RiskAssessment": frozenset(
-        ["registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"]
+        [
+            "registered",
+            "preliminary",
+            "final",
+            "amended",
+            "corrected",
+            "cancelled",
+            "entered-in-error",
+            "unknown",
+        ]
     ),
     "Observation": frozenset(
-        ["registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"]
+        [
+            "registered",
+            "preliminary",
+            "final",
+            "amended",
+            "corrected",
+            "cancelled",
+            "entered-in-error",
+            "unknown",
+        ]
     ),
     "Device": frozenset({"active", "inactive", "entered-in-error", "unknown"}),
     "DocumentReference": frozenset({"current", "superseded", "entered-in-error"}),
