@@ -8,6 +8,7 @@ from fhir_adapter.write_back.ndjson_drop import NdjsonDrop
 from fhir_adapter.write_back.server import FhirServer
 from fhir_adapter.write_back.strategy import Strategy
 from fhir_adapter.write_back.summary import Reconciliation, WriteSummary
+from fhir_adapter.write_back.withdrawal import WithdrawalSummary, withdraw
 
 __all__ = [
     "Coding",
@@ -19,7 +20,9 @@ __all__ = [
     "Reconciliation",
     "Strategy",
     "Threshold",
+    "WithdrawalSummary",
     "WriteSummary",
     "build_resources",
     "deliver",
+    "withdraw",
 ]

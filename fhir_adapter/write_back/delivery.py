@@ -159,6 +159,7 @@ def _recover(
             left.append(verdict)
         else:
             ended.append(verdict)
+    outbox.remember([item for item in left if item.key in there])
     outbox.enqueue([answer.item for answer in ended])
     outbox.settle(ended)
     return left
@@ -196,7 +197,8 @@ def _give_up(outbox: Outbox, items: list[Item], error_class: str) -> None:
 def _confirmed(outbox: Outbox) -> dict[Key, Entry]:
     lost = {Outcome.DEAD_LETTERED, Outcome.NOT_SUPPORTED}
     keys = [key for key, outcome in outbox.tally.outcomes.items() if outcome not in lost]
-    return outbox.ledger.entries(outbox.destination, keys)
+    entries = outbox.ledger.entries(outbox.destination, keys)
+    return {key: entry for key, entry in entries.items() if entry.server_id is not None}
 
 
 def _settle_findings(outbox: Outbox, findings: Findings) -> None:

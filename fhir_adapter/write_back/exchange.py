@@ -87,7 +87,7 @@ def ask(item: Item, route: Route) -> Ask | None:
     """Return the request that writes an item; None where the server cannot replace what it holds."""
     payload = item.payload
     server_id = item.server_id
-    if server_id is not None and payload["resourceType"] in REPLACED:
+    if server_id is not None and payload["resourceType"] in REPLACED and payload["status"] == "final":
         payload = payload | {"status": "corrected"}
     if server_id is None and route.method is Method.CONDITIONAL_CREATE:
         body = {key: value for key, value in payload.items() if key != "id"}

@@ -114,13 +114,28 @@ class Outbox:
 
     def _keep(self, key: Key, outcome: Outcome, entry: Entry) -> None:
         self.tally.note(key, outcome)
-        self.places[key] = f"{entry.server_type}/{entry.server_id}"
+        if entry.server_id is not None:
+            self.places[key] = f"{entry.server_type}/{entry.server_id}"
         self._tell()
 
     def enqueue(self, items: Sequence[Item]) -> None:
         """Write rows before anything leaves."""
         rows = [(item.key, item.digest, self.models.get(item.key)) for item in items]
         self.ledger.enqueue(self.destination, rows, partition=self.partition, run=self.run, now=self.now())
+
+    def remember(self, items: Sequence[Item]) -> None:
+        """Write where older versions were found, before their rows are replaced."""
+        rows = [
+            Settled(
+                key=item.key,
+                state=State.CONFIRMED,
+                server_type=item.server_type,
+                server_id=item.server_id,
+                server_version=item.version,
+            )
+            for item in items
+        ]
+        self.ledger.settle(self.destination, rows, now=self.now())
 
     def mark_sent(self, items: Sequence[Item]) -> None:
         """Note that from now on the destination may have acted."""
