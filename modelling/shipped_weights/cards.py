@@ -15,6 +15,12 @@ from modelling.errors import ModellingError
 from modelling.registry.folder import read_folder
 
 HERE = Path(__file__).parent
+MEASURED = {
+    "out_of_fold": "out of fold",
+    "train": "on training patients",
+    "tuning": "on tuning patients",
+    "held_out": "on held-out patients",
+}
 
 
 def shipped_folders(root: Path = HERE) -> list[Path]:
@@ -33,7 +39,7 @@ def render_card(folder: Path) -> str:
     card = read_folder(folder).card
     lines = [f"# {card['name']}", "", str(card["description"]), ""]
     facts = {
-        "Folder": f"`modelling/shipped_weights/{folder.name}`",
+        "Folder": f"`modelling/shipped_weights/{folder.name}`" if folder.parent == HERE else None,
         "Version": card["version"],
         "Task": card["task"],
         "Inputs": ", ".join(card["modalities"]),
@@ -45,8 +51,9 @@ def render_card(folder: Path) -> str:
     lines += [f"| {name} | {value} |" for name, value in facts.items() if value is not None]
     lines += ["", "## Trained on", ""]
     lines += [f"- {name}: {_value(value)}" for name, value in card["trained_on"].items()]
-    lines += ["", "## Measured out of fold", ""]
-    lines += _metrics(card["metrics"]["out_of_fold"])
+    for part, found in card["metrics"].items():
+        lines += ["", f"## Measured {MEASURED.get(part, part)}", ""]
+        lines += _metrics(found)
     if card.get("thresholds"):
         lines += ["", "## Risk levels", ""]
         lines += [f"- {item['level']}: from {item['from']}" for item in card["thresholds"]]

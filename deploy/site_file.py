@@ -1,4 +1,4 @@
-"""The settings file of a demo site."""
+"""A settings file for a site whose data lie in one folder: the demo's, and those of paired open data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-SYNTHETIC = "Synthetic data: simulated patients of a demo hospital. Scores mean nothing for anyone."
-
 
 def write_site(
-    path: Path, *, root: Path, hospital: Path, name: str = "demo-hospital", **sections: dict[str, Any]
+    path: Path, *, root: Path, hospital: Path, name: str, note: str, **sections: dict[str, Any]
 ) -> Path:
     """Write a commented TOML settings file and return it.
 
@@ -19,15 +17,17 @@ def write_site(
     path
         The file.
     root
-        The demo's folder: runs, models, database and written files go below it.
+        Folder of what the site writes: runs, models, database and written files go below it.
     hospital
         Folder with ``fhir/``, ``wfdb/`` and ``dicom/``.
+    name, note
+        Short name of the site, and the sentence on its reports.
     sections
         Fields that replace or add to those of a section, such as ``night={"model": ...}``.
     """
     root, hospital = root.resolve(), hospital.resolve()
     fields: dict[str, dict[str, Any]] = {
-        "site": {"name": name, "uri": "https://demo-hospital.invalid", "data_note": SYNTHETIC},
+        "site": {"name": name, "uri": f"https://{name}.invalid", "data_note": note},
         "source": {"kind": "folder", "folder": hospital / "fhir"},
         "waveforms": {"folder": hospital / "wfdb"},
         "images": {"kind": "folder", "folder": hospital / "dicom"},
@@ -42,7 +42,7 @@ def write_site(
     for section, values in sections.items():
         fields[section] = fields.get(section, {}) | values
         fields[section] = {key: value for key, value in fields[section].items() if value is not None}
-    lines = ["# Written by `nightingale demo`; every field is described in docs/configuration.md."]
+    lines = ["# Written by Nightingale; every field is described in docs/configuration.md."]
     for section, values in fields.items():
         lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
