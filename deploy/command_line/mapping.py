@@ -93,6 +93,11 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
     counts = pl.DataFrame(
         [("rows", key, int(n)) for key, n in sorted(summary["counts"].items())]
         + [("refused", key, int(n)) for key, n in sorted(summary["reasons"].items())]
+        + [
+            (table, key, int(n))
+            for table in ("recordings", "images")
+            for key, n in summary.get(table, {}).items()
+        ]
         + [("", key, int(n)) for key, n in summary.items() if isinstance(n, int)],
         schema={"": pl.String, "what": pl.String, "n": pl.Int64},
         orient="row",
@@ -115,9 +120,12 @@ def map_mimic_command(
     splits: Annotated[
         Path | None, typer.Option("--splits", help="Published splits: subject_id, split.")
     ] = None,
+    ecg: Annotated[Path | None, typer.Option("--ecg", help="Folder of MIMIC-IV-ECG.")] = None,
+    cxr: Annotated[Path | None, typer.Option("--cxr", help="Folder of MIMIC-CXR-JPG or MIMIC-CXR.")] = None,
     folder: Folder = None,
 ) -> None:
-    """Map MIMIC-IV's official tables to events."""
+    """Map MIMIC-IV's official tables to events, and its ECGs and radiographs to recordings and images."""
+    from deploy.mimic_archives import archives
     from modelling.catalogue import load_catalogue
     from modelling.cohorts.splits import read_splits
     from modelling.mapping.meds_export import write_meds
@@ -133,6 +141,7 @@ def map_mimic_command(
                 catalogue=catalogue,
                 n_shards=shards,
                 chartevents=chartevents,
+                beside=archives(ecg=ecg, cxr=cxr),
                 progress=bars,
             )
             if meds:

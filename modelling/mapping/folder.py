@@ -3,9 +3,11 @@
 ::
 
     source.json                    what was mapped, with which catalogue and how many shards
-    encounters.parquet outcomes.parquet diagnoses.parquet
+    encounters.parquet outcomes.parquet diagnoses.parquet procedures.parquet
     events/0003.parquet quarantine/0003.parquet     the shard's tables, judged by validation.rules
     shards/0003.json               counts of the shard; written last, so that its presence means done
+    recordings/0003.parquet images/0003.parquet     where the source has them, with arrays/ and
+    quarantine/recordings-0003.parquet shards/recordings-0003.json                   their own account
     unmapped.csv                   codes outside the catalogue, most frequent first
     summary.json                   counts of all shards
 """
@@ -20,13 +22,16 @@ from typing import Any
 import polars as pl
 
 from modelling.catalogue import Catalogue
-from modelling.errors import SourceTableError
+from modelling.errors import MappingError, SourceTableError
 from modelling.mapping.mapping import map_observations
 from validation.contracts import write_json, write_table
 from validation.rules import judge_events
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, steps done and steps in all."""
+
+FILES = ("recordings", "images")
+"""Tables whose rows point to arrays."""
 
 DIAGNOSES = {
     "subject_id": pl.Int64,
@@ -36,6 +41,9 @@ DIAGNOSES = {
     "position": pl.Int32,
 }
 """Discharge diagnoses: labels only, since they are coded after discharge. ``position`` 1 is primary."""
+
+PROCEDURES = {**DIAGNOSES, "date": pl.Date}
+"""Coded procedures with their day; labels only, for the same reason."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -80,9 +88,37 @@ class TableFolder:
             )
         write_json(begun, path)
 
-    def missing(self) -> list[int]:
-        """Return the shards that are still to be written."""
-        return [shard for shard in range(self.n_shards) if not self._account(shard).is_file()]
+    def missing(self, table: str = "events") -> list[int]:
+        """Return the shards of a table that are still to be written."""
+        return [shard for shard in range(self.n_shards) if not self._account(shard, table).is_file()]
+
+    def begin(self, table: str, source: dict[str, Any]) -> None:
+        """Note what a table of files is made from.
+
+        Raises
+        ------
+        SourceTableError
+            If shards of the table were written from something else.
+        """
+        path = self.root / f"{table}.json"
+        if path.is_file() and json.loads(path.read_text("utf-8")) != source:
+            raise SourceTableError(f"{self.root} holds {table} of another source; give an empty folder")
+        write_json(source, path)
+
+    def write_files_shard(
+        self, table: str, shard: int, accepted: pl.DataFrame, quarantine: pl.DataFrame, *, listed: int
+    ) -> None:
+        """Write one shard of ``recordings`` or ``images``, judged; ``listed`` is the source's number of rows."""
+        name = f"{shard:04d}"
+        write_table(accepted, table, self.root / table / f"{name}.parquet", shard=shard)
+        write_table(
+            quarantine, "quarantine", self.root / "quarantine" / f"{table}-{name}.parquet", shard=shard
+        )
+        if listed != accepted.height + quarantine.height:
+            raise MappingError(f"{table} were lost or made: {listed} listed")
+        reasons = quarantine.group_by("reason").len().sort("reason")
+        counts = {"listed": listed, "kept": accepted.height, "refused": quarantine.height}
+        write_json({"counts": counts, "reasons": dict(reasons.iter_rows())}, self._account(shard, table))
 
     def write_shard(self, shard: int, observations: pl.DataFrame, **facts: int) -> dict[str, int]:
         """Map and judge one shard's observations and write its tables; return its counts."""
@@ -109,13 +145,24 @@ class TableFolder:
         )
         return counts
 
-    def write_stays(self, encounters: pl.DataFrame, outcomes: pl.DataFrame, diagnoses: pl.DataFrame) -> None:
-        """Write the tables that are not sharded."""
+    def write_stays(
+        self,
+        encounters: pl.DataFrame,
+        outcomes: pl.DataFrame,
+        diagnoses: pl.DataFrame | None = None,
+        procedures: pl.DataFrame | None = None,
+    ) -> None:
+        """Write the tables that are not sharded; a source without diagnoses or procedures has none coded."""
         write_table(encounters, "encounters", self.root / "encounters.parquet")
         write_table(outcomes, "outcomes", self.root / "outcomes.parquet")
-        diagnoses.select(pl.col(name).cast(dtype) for name, dtype in DIAGNOSES.items()).write_parquet(
-            self.root / "diagnoses.parquet"
-        )
+        for name, frame, schema in (
+            ("diagnoses", diagnoses, DIAGNOSES),
+            ("procedures", procedures, PROCEDURES),
+        ):
+            coded = pl.DataFrame(schema=schema) if frame is None else frame
+            coded.select(pl.col(column).cast(dtype) for column, dtype in schema.items()).write_parquet(
+                self.root / f"{name}.parquet"
+            )
 
     def note_unmapped(self, counts: dict[str, int]) -> None:
         """Keep the codes that a reader left out before mapping, with their numbers of rows."""
@@ -140,11 +187,22 @@ class TableFolder:
             self.root / "unmapped.csv"
         )
         summary = {**totals, "unmapped_codes": len(unmapped), "shards": self.n_shards}
+        summary |= {table: self._files_account(table) for table in FILES if not self.missing(table)}
         write_json(summary, self.root / "summary.json")
         return summary
 
-    def _account(self, shard: int) -> Path:
-        return self.root / "shards" / f"{shard:04d}.json"
+    def _files_account(self, table: str) -> dict[str, int]:
+        """Add up a table of files: listed, kept, and refused by reason."""
+        total: dict[str, int] = {}
+        for shard in range(self.n_shards):
+            account = json.loads(self._account(shard, table).read_text("utf-8"))
+            for key, n in (account["counts"] | account["reasons"]).items():
+                total[key] = total.get(key, 0) + int(n)
+        return total
+
+    def _account(self, shard: int, table: str = "events") -> Path:
+        name = f"{shard:04d}" if table == "events" else f"{table}-{shard:04d}"
+        return self.root / "shards" / f"{name}.json"
 
 
 def read_events(root: Path) -> pl.LazyFrame:

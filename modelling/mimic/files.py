@@ -87,11 +87,19 @@ DIAGNOSES_ICD: Schema = {
     "icd_code": pl.String,
     "icd_version": pl.Int8,
 }
+PROCEDURES_ICD: Schema = {
+    "subject_id": pl.Int64,
+    "hadm_id": pl.Int64,
+    "seq_num": pl.Int32,
+    "chartdate": pl.String,
+    "icd_code": pl.String,
+    "icd_version": pl.Int8,
+}
 D_LABITEMS: Schema = {"itemid": pl.Int32, "label": pl.String, "fluid": pl.String}
 D_ITEMS: Schema = {"itemid": pl.Int32, "label": pl.String, "linksto": pl.String, "unitname": pl.String}
 
 
-def table_path(root: Path, name: str) -> Path:
+def table_path(root: Path, name: str, *, dataset: str = "MIMIC-IV") -> Path:
     """Return the file of a table such as ``icu/chartevents``: ``.csv.gz``, ``.csv`` or ``.parquet``.
 
     Raises
@@ -103,9 +111,10 @@ def table_path(root: Path, name: str) -> Path:
         path = root / f"{name}{suffix}"
         if path.is_file():
             return path
+    module = name.rpartition("/")[0]
+    again, holder = (f"{dataset}'s {module} module", "hosp/ and icu/") if module else (dataset, "it")
     raise SourceTableError(
-        f"{name}.csv.gz is missing in {root}; download MIMIC-IV's {name.partition('/')[0]} module again, "
-        "or give the folder that holds hosp/ and icu/"
+        f"{name}.csv.gz is missing in {root}; download {again} again, or give the folder that holds {holder}"
     )
 
 
@@ -132,16 +141,15 @@ def _unreadable(path: Path) -> SourceTableError:
     )
 
 
-def _check_columns(path: Path, schema: Schema, columns: list[str]) -> None:
+def _check_columns(path: Path, schema: Schema, columns: list[str], dataset: str) -> None:
     absent = [name for name in schema if name not in columns]
     if absent:
         raise SourceTableError(
-            f"{path.name}: column {', '.join(absent)} is missing; MIMIC-IV 2.x and 3.x have it, so use an "
-            "official release"
+            f"{path.name}: column {', '.join(absent)} is missing; {dataset} has it, so use an official release"
         )
 
 
-def scan_table(path: Path, schema: Schema) -> pl.LazyFrame:
+def scan_table(path: Path, schema: Schema, *, dataset: str = "MIMIC-IV 2.x and 3.x") -> pl.LazyFrame:
     """Return a table lazily: ``line`` (1 is the first row) and the columns of ``schema``.
 
     Raises
@@ -150,7 +158,7 @@ def scan_table(path: Path, schema: Schema) -> pl.LazyFrame:
         If a column is missing, naming file and column.
     """
     columns = header(path)
-    _check_columns(path, schema, columns)
+    _check_columns(path, schema, columns, dataset)
     if path.suffix == ".parquet":
         frame = pl.scan_parquet(path).with_row_index("line", offset=1)
         return frame.select("line", *(pl.col(name).cast(dtype) for name, dtype in schema.items()))
@@ -184,7 +192,7 @@ def _described(path: Path, error: Exception) -> SourceTableError:
     return _unreadable(path)
 
 
-def read_table(root: Path, name: str, schema: Schema) -> pl.DataFrame:
+def read_table(root: Path, name: str, schema: Schema, *, dataset: str = "MIMIC-IV") -> pl.DataFrame:
     """Read a small table whole.
 
     Raises
@@ -192,8 +200,8 @@ def read_table(root: Path, name: str, schema: Schema) -> pl.DataFrame:
     SourceTableError
         If the file is missing or corrupt, or lacks a column.
     """
-    path = table_path(root, name)
-    frame = scan_table(path, schema)
+    path = table_path(root, name, dataset=dataset)
+    frame = scan_table(path, schema, dataset=dataset)
     try:
         return frame.collect()
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from modelling.mimic.infections import TABLES as INFECTION_TABLES
 from modelling.mimic.infections import read_suspicions
 from modelling.mimic.observations import chart_observations, lab_observations, output_observations
 from modelling.mimic.staging import ROWS_IN_MEMORY, Staging
-from modelling.mimic.stays import read_diagnoses, read_encounters, read_outcomes
+from modelling.mimic.stays import read_diagnoses, read_encounters, read_outcomes, read_procedures
 from validation.contracts import empty
 
 Shaper = Callable[..., pl.DataFrame]
@@ -28,6 +28,8 @@ TABLES: tuple[tuple[str, str, Schema, Shaper], ...] = (
     ("icu/outputevents", "items", files.OUTPUTEVENTS, output_observations),
 )
 """Table, alias of its code system, columns, and what makes observations of its rows."""
+Beside = Callable[..., dict[str, int]]
+"""Maps files that lie beside the tables: called with folder, encounters and ``progress``; returns counts."""
 ROWS_A_SHARD = 400_000
 """Rows of catalogue items that a shard is planned for."""
 
@@ -75,6 +77,7 @@ def map_mimic(
     n_shards: int | None = None,
     chartevents: Path | None = None,
     rows_in_memory: int = ROWS_IN_MEMORY,
+    beside: Sequence[Beside] = (),
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Map a MIMIC-IV folder to a table folder (:mod:`modelling.mapping.folder`).
@@ -94,6 +97,9 @@ def map_mimic(
         Another file for chartevents, with the official columns.
     rows_in_memory
         Rows of a large table that may wait in memory.
+    beside
+        What else to map: :func:`modelling.mimic.ecg.map_ecg` and :func:`modelling.mimic.cxr.map_cxr`, bound to
+        their folder and decoder.
 
     Raises
     ------
@@ -115,15 +121,19 @@ def map_mimic(
         n_shards=n_shards,
     )
     encounters = read_encounters(mimic)
-    folder.write_stays(encounters, read_outcomes(mimic), read_diagnoses(mimic))
+    folder.write_stays(encounters, read_outcomes(mimic), read_diagnoses(mimic), read_procedures(mimic))
     suspicions = suspected_infections(mimic)
     if suspicions is not None:
         suspicions.write_parquet(out / "suspicions.parquet")
     todo = folder.missing()
     if todo:
         map_tables(folder, todo, paths, catalogue, rows_in_memory=rows_in_memory, progress=progress)
+    found: dict[str, int] = {}
+    for part in beside:
+        found |= part(folder, encounters, progress=progress)
     return {
         **folder.finish(),
+        **found,
         "icu_stays": encounters.filter(pl.col("kind") == "icu").height,
         "admissions": encounters.filter(pl.col("kind") == "hospital").height,
         "patients": encounters["subject_id"].n_unique(),
@@ -195,19 +205,19 @@ def map_tables(
         items = catalogue.codes_of(alias)["code"].cast(pl.Int32).to_list()
         staging.fill(paths[name], schema, items=items, progress=progress, stage=f"read {Path(name).name}")
         staged[name] = staging
+    urls = {name: catalogue.system_url(alias) for name, alias, *_ in TABLES}
     folder.note_unmapped(
         {
-            f"{catalogue.system_url(alias)}|{item}": n
-            for name, alias, *_ in TABLES
-            if name in staged
-            for item, n in staged[name].other_items.items()
+            f"{urls[name]}|{item}": n
+            for name, staging in staged.items()
+            for item, n in staging.other_items.items()
         }
     )
     for done, shard in enumerate(todo):
         progress("map", done, len(todo))
         said = [
-            shape(rows, system=catalogue.system_url(alias), source_file=paths[name].name)
-            for name, alias, _, shape in TABLES
+            shape(rows, system=urls[name], source_file=paths[name].name)
+            for name, _, _, shape in TABLES
             if name in staged and (rows := staged[name].read(shard)).height
         ]
         folder.write_shard(shard, pl.concat(said) if said else empty("observations"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from modelling.mapping.folder import DIAGNOSES
+from modelling.mapping.folder import DIAGNOSES, PROCEDURES
 from modelling.mimic import files
 from modelling.mimic.files import read_table, time_column
 from validation.contracts import empty
@@ -150,5 +150,22 @@ def read_diagnoses(root: Path) -> pl.DataFrame:
             pl.col("seq_num").alias("position"),
         )
         .select(list(DIAGNOSES))
+        .sort("subject_id", "encounter_id", "position")
+    )
+
+
+def read_procedures(root: Path) -> pl.DataFrame:
+    """Return the admissions' coded procedures; labels only."""
+    return (
+        read_table(root, "hosp/procedures_icd", files.PROCEDURES_ICD)
+        .select(
+            "subject_id",
+            pl.col("hadm_id").cast(pl.String).alias("encounter_id"),
+            "icd_version",
+            pl.col("icd_code").str.strip_chars(),
+            pl.col("seq_num").alias("position"),
+            pl.col("chartdate").str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False).alias("date"),
+        )
+        .select(list(PROCEDURES))
         .sort("subject_id", "encounter_id", "position")
     )

@@ -17,7 +17,7 @@ from modelling.catalogue import Catalogue
 from modelling.cohorts.tasks import get_task
 from modelling.cohorts.training import training_samples
 from modelling.errors import SourceTableError
-from modelling.mapping.folder import DIAGNOSES, Progress, TableFolder, no_progress, shard_of
+from modelling.mapping.folder import Progress, TableFolder, no_progress, shard_of
 from validation.contracts import empty, write_table
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
@@ -245,7 +245,7 @@ def map_physionet2012(
         source={"kind": "physionet2012", "records": records.name, "outcomes": outcomes_file.name},
         n_shards=n_shards,
     )
-    folder.write_stays(encounters, results, pl.DataFrame(schema=DIAGNOSES))
+    folder.write_stays(encounters, results)
     todo = folder.missing()
     for done, shard in enumerate(todo):
         progress("map", done, len(todo))

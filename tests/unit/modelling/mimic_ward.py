@@ -29,6 +29,10 @@ FILES = {
 10,200,2,N179,10
 20,300,1,41401,9
 """,
+    "hosp/procedures_icd": """subject_id,hadm_id,seq_num,chartdate,icd_code,icd_version
+10,200,1,2150-01-10,5A1955Z,10
+20,300,1,2160-07-01,3615,9
+""",
     "hosp/labevents": """labevent_id,subject_id,hadm_id,specimen_id,itemid,order_provider_id,charttime,storetime,value,valuenum,valueuom,ref_range_lower,ref_range_upper,flag,priority,comments
 1,10,200,1,50912,,2150-01-10 11:00:00,2150-01-10 12:30:00,1.4,1.4,mg/dL,0.4,1.1,abnormal,STAT,
 2,10,200,1,51003,,2150-01-10 11:00:00,2150-01-10 12:30:00,___,,ng/mL,0,0.01,,STAT,"<0.01.  CTROPNT > 0.10 NG/ML, SUGGESTS ACUTE MI."

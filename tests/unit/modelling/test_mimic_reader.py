@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -88,6 +88,11 @@ def test_stays_outcomes_and_diagnoses(tmp_path: Path) -> None:
     assert died == {"200": True, "31": True, "32": True, "300": False, "33": False}
     diagnoses = pl.read_parquet(tmp_path / "out" / "diagnoses.parquet")
     assert diagnoses.filter(pl.col("position") == 1)["icd_code"].to_list() == ["A419", "41401"]
+    procedures = pl.read_parquet(tmp_path / "out" / "procedures.parquet")
+    assert procedures.select("encounter_id", "icd_version", "icd_code", "date").rows() == [
+        ("200", 10, "5A1955Z", date(2150, 1, 10)),
+        ("300", 9, "3615", date(2160, 7, 1)),
+    ]
 
 
 def test_shards_and_parts_on_disk_change_nothing(tmp_path: Path) -> None:
@@ -126,6 +131,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ({"icu__chartevents": None}, "icu/chartevents.csv.gz is missing in"),
         ({"hosp__patients": None}, "hosp/patients.csv.gz is missing in"),
+        ({"hosp__procedures_icd": None}, "hosp/procedures_icd.csv.gz is missing in"),
         (
             {"icu__chartevents": FILES["icu/chartevents"].replace(",itemid,", ",item,")},
             "chartevents.csv.gz: column itemid is missing",
