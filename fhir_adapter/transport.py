@@ -131,7 +131,10 @@ class Timeout:
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction:
-    """One request for the audit log. ``query`` is raw: it belongs there and nowhere else."""
+    """One request for the audit log. ``query`` is raw: it belongs there and nowhere else.
+
+    ``server`` is scheme, host and port; ``writes`` are method and address of a Bundle's entries.
+    """
 
     request_id: str
     method: str
@@ -144,6 +147,8 @@ class Interaction:
     attempt: int
     bytes_received: int
     resource_type: str | None
+    server: str = ""
+    writes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -405,6 +410,7 @@ class Transport:
             If another try would not help.
         """
         body, sent = _body(json, content, headers)
+        writes = _bundle_writes(json)
         limit = self._max_bytes if max_bytes is None else max_bytes
 
         def read(response: httpx.Response, started: float, label: str) -> bytes:
@@ -414,7 +420,17 @@ class Transport:
             return bytes(parts)
 
         return self._send(
-            method, path_or_url, body, sent, params, accept_status, idempotent, authenticate, read, allow_html
+            method,
+            path_or_url,
+            body,
+            sent,
+            params,
+            accept_status,
+            idempotent,
+            authenticate,
+            read,
+            allow_html,
+            writes,
         )
 
     def get_json(
@@ -487,6 +503,7 @@ class Transport:
         authenticate: bool,
         read: Callable[[httpx.Response, float, str], bytes],
         allow_html: bool,
+        writes: tuple[str, ...] = (),
     ) -> Reply:
         url = self.url(path_or_url)
         label = self._label(method, url)
@@ -496,7 +513,9 @@ class Transport:
         redirects = 0
         while True:
             try:
-                reply = self._once(method, url, body, headers, params, authenticate, read, label, retry)
+                reply = self._once(
+                    method, url, body, headers, params, authenticate, read, label, retry, writes
+                )
             except ConnectionLostError as error:
                 never_sent = isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout))
                 if not (harmless or never_sent):
@@ -544,6 +563,7 @@ class Transport:
         read: Callable[[httpx.Response, float, str], bytes],
         label: str,
         attempt: int,
+        writes: tuple[str, ...],
     ) -> Reply:
         request_id = self._new_id()
         all_headers = {"Accept": FHIR_JSON, "Accept-Encoding": "gzip", "X-Request-Id": request_id}
@@ -583,6 +603,8 @@ class Transport:
                         attempt=attempt,
                         bytes_received=len(content),
                         resource_type=self._resource_type(str(request.url)),
+                        server="{}://{}:{}".format(*origin(url)),
+                        writes=writes,
                     )
                 )
 
@@ -648,6 +670,14 @@ def _body(
         content = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         sent = {"Content-Type": FHIR_JSON} | sent
     return content, sent
+
+
+def _bundle_writes(body: Any) -> tuple[str, ...]:
+    """Return what a Bundle asks for, without the resources."""
+    if not isinstance(body, dict) or body.get("resourceType") != "Bundle":
+        return ()
+    requests = [entry.get("request") or {} for entry in body.get("entry") or () if isinstance(entry, dict)]
+    return tuple(f"{item['method']} {item['url']}" for item in requests if "method" in item and "url" in item)
 
 
 def _is_html(reply: Reply) -> bool:
