@@ -94,12 +94,17 @@ class ServerProcess:
                 raise ServerError(f"{self.name} was not ready after {timeout:.0f} s:\n{self.log_tail()}")
             time.sleep(0.05)
 
+    @property
+    def ended(self) -> int | None:
+        """The exit status of a process that ended by itself; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
     def log_tail(self, lines: int = 15) -> str:
         """Return the last lines of the server's own log."""
         return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-lines:])
 
     def stop(self, *, patience: float = 30) -> None:
-        """End the process: close its input and SIGTERM, then SIGKILL after ``patience`` seconds."""
+        """End the process: close its input and SIGTERM; after ``patience`` seconds SIGKILL to it and its children."""
         process, self._process = self._process, None
         if process is not None:
             if process.stdin:
@@ -109,7 +114,8 @@ class ServerProcess:
                 try:
                     process.wait(patience)
                 except subprocess.TimeoutExpired:
-                    process.kill()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
 
     def clean(self) -> None:
