@@ -70,7 +70,11 @@ class OriginError(FatalError):
 
 
 class ContentError(FatalError):
-    """The answer is not what the interaction promises: HTML, broken JSON, or too large."""
+    """The answer is not what the interaction promises: HTML, broken JSON, another resource."""
+
+
+class TooLargeError(ContentError):
+    """The answer is larger than the caller allows; nothing of it was kept."""
 
 
 class PagingError(FatalError):

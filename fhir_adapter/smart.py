@@ -21,13 +21,20 @@ from urllib.parse import urlencode
 import jwt
 from jwt import PyJWK
 
-from fhir_adapter.errors import AuthorizationError, ContentError, FatalError, OriginError
-from fhir_adapter.transport import Transport, origin
+from fhir_adapter.errors import (
+    AuthorizationError,
+    ContentError,
+    FatalError,
+    OriginError,
+    TemporaryError,
+)
+from fhir_adapter.transport import Reply, RetryPolicy, Transport, is_loopback, origin
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 240
 MARGIN_SECONDS = 60.0
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+RETRY = RetryPolicy(attempts=3)
+"""For the token endpoint: the transport repeats no POST, and an assertion may be used only once."""
 
 
 class BasicAuth:
@@ -221,11 +228,36 @@ class BackendServices:
     def _check_endpoint(self, url: str) -> None:
         """The assertion goes over TLS, or stays on this machine, or on the server's own origin."""
         scheme, host, _ = origin(url)
-        if scheme != "https" and host not in LOOPBACK and origin(url) != origin(self._base_url):
+        if scheme != "https" and not is_loopback(host) and origin(url) != origin(self._base_url):
             raise OriginError("the token endpoint is neither https nor the FHIR server itself")
 
     def _obtain(self) -> None:
         url, transport = self._endpoint()
+        for retry in range(RETRY.attempts):
+            asked = transport.clock.monotonic()
+            try:
+                reply = self._ask(url, transport)
+                break
+            except TemporaryError as error:
+                pause = RETRY.backoff(retry, 0.0) if error.retry_after is None else error.retry_after
+                if retry + 1 == RETRY.attempts or pause > RETRY.longest_wait:
+                    raise
+                transport.clock.sleep(pause)
+            except FatalError as error:
+                raise AuthorizationError(f"no token: status {error.status}", status=error.status) from None
+        answer = reply.json()
+        token = answer.get("access_token") if isinstance(answer, dict) else None
+        if not isinstance(token, str) or not re.fullmatch(r"[A-Za-z0-9\-._~+/]+=*", token):
+            raise ContentError("the token endpoint gave no bearer token")
+        if str(answer.get("token_type", "bearer")).lower() != "bearer":
+            raise ContentError("the token endpoint gave a token of another type")
+        lifetime = answer.get("expires_in")
+        seconds = float(lifetime) if isinstance(lifetime, (int, float)) and lifetime > 0 else 300.0
+        self._token = token
+        self._expires = asked + max(seconds - MARGIN_SECONDS, seconds / 2)
+
+    def _ask(self, url: str, transport: Transport) -> Reply:
+        """Send a token request with an assertion of its own."""
         now = int(transport.clock.now().timestamp())
         assertion = jwt.encode(
             {
@@ -246,23 +278,9 @@ class BackendServices:
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": assertion,
         }
-        asked = transport.clock.monotonic()
-        try:
-            reply = transport.request(
-                "POST",
-                url,
-                content=urlencode(form).encode(),
-                headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
-            )
-        except FatalError as error:
-            raise AuthorizationError(f"no token: status {error.status}", status=error.status) from None
-        answer = reply.json()
-        token = answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(token, str) or not re.fullmatch(r"[A-Za-z0-9\-._~+/]+=*", token):
-            raise ContentError("the token endpoint gave no bearer token")
-        if str(answer.get("token_type", "bearer")).lower() != "bearer":
-            raise ContentError("the token endpoint gave a token of another type")
-        lifetime = answer.get("expires_in")
-        seconds = float(lifetime) if isinstance(lifetime, (int, float)) and lifetime > 0 else 300.0
-        self._token = token
-        self._expires = asked + max(seconds - MARGIN_SECONDS, seconds / 2)
+        return transport.request(
+            "POST",
+            url,
+            content=urlencode(form).encode(),
+            headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+        )

@@ -8,7 +8,9 @@ Rules (SMART Backend Services, Bulk Data Access 2.0, and what field use taught o
 * The token goes to the base address's origin (scheme, host, port) and nowhere else; redirects and links
   to another origin are refused unless the site allows that origin, and then they carry no token.
 * 401 renews the token once and does not count as a try.
-* An HTML page with status 200 (a login page, a proxy's apology) is an error.
+* An HTML page with status 200 (a login page, a proxy's apology) is an error. A page of JSON that does not
+  parse is fetched once more: something between here and the server may have cut it.
+* Credentials are not sent over plain http except on this machine.
 * Messages and log lines name method and resource type only, never ids or query strings.
 """
 
@@ -41,6 +43,7 @@ from fhir_adapter.errors import (
     OriginError,
     RequestError,
     TemporaryError,
+    TooLargeError,
 )
 
 log = logging.getLogger(__name__)
@@ -221,6 +224,17 @@ def same_origin(first: str, second: str) -> bool:
     return origin(first) == origin(second)
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name is this machine's own.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("127.0.0.1.evil.test")
+    (True, False)
+    """
+    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
 def retry_after_seconds(text: str | None, now: datetime) -> float | None:
     """Read ``Retry-After``: seconds, or an HTTP date (RFC 9110 §10.2.3); None where it says nothing.
 
@@ -242,6 +256,15 @@ def retry_after_seconds(text: str | None, now: datetime) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - now).total_seconds())
+
+
+def server_time(reply: Reply, clock: Clock) -> datetime:
+    """Return the time by the server's clock, by which a ``Retry-After`` date is meant; else by ours."""
+    try:
+        moment = parsedate_to_datetime(reply.headers.get("date", ""))
+    except (TypeError, ValueError):
+        return clock.now()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def outcome_codes(content: bytes) -> tuple[str, ...]:
@@ -318,6 +341,8 @@ class Transport:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._origin = origin(base_url)
+        if auth is not None and self._origin[0] != "https" and not is_loopback(self._origin[1]):
+            raise OriginError("credentials are not sent over plain http; use https")
         self._allowed = {origin(address) for address in allowed_origins}
         self._auth = auth
         self._retry = retry or RetryPolicy()
@@ -448,8 +473,17 @@ class Transport:
         ContentError
             If the answer is not one JSON object, besides all that :meth:`request` raises.
         """
-        reply = self.request("GET", path_or_url, params=params, headers=headers, authenticate=authenticate)
-        value = reply.json()
+        for last in (False, True):
+            reply = self.request(
+                "GET", path_or_url, params=params, headers=headers, authenticate=authenticate
+            )
+            try:
+                value = reply.json()
+                break
+            except ContentError:
+                if last:
+                    raise
+                log.warning("%s: the answer is not JSON, trying once more", reply.label)
         if not isinstance(value, dict):
             raise ContentError(f"{reply.label}: the answer is not a JSON object", status=reply.status)
         return value
@@ -539,7 +573,7 @@ class Transport:
                 if reply.status == 401 and authenticate and self._auth and not renewed and self._auth.renew():
                     renewed = True
                     continue
-                wait = retry_after_seconds(reply.headers.get("retry-after"), self.clock.now())
+                wait = retry_after_seconds(reply.headers.get("retry-after"), server_time(reply, self.clock))
                 failure = _failure(reply, label, wait)
                 if not isinstance(failure, TemporaryError) or not (harmless or reply.status == 429):
                     raise failure
@@ -628,7 +662,7 @@ class Transport:
         for chunk in response.iter_bytes():
             received += len(chunk)
             if received > limit:
-                raise ContentError(f"{label}: the answer exceeds {limit} bytes", status=response.status_code)
+                raise TooLargeError(f"{label}: the answer exceeds {limit} bytes", status=response.status_code)
             if self.clock.monotonic() - started > self._timeout.total:
                 raise ConnectionLostError(f"{label}: no complete answer within {self._timeout.total:.0f} s")
             yield chunk

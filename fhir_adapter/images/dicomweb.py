@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fhir_adapter.errors import ContentError, FatalError, Refusal
+from fhir_adapter.errors import ContentError, FatalError, Refusal, TooLargeError
 from fhir_adapter.images.archive import Instance, is_uid
 from fhir_adapter.images.headers import CHEST, RADIOGRAPHY, check_view
 from fhir_adapter.transport import Reply, Transport
@@ -79,7 +79,7 @@ class DicomWebArchive:
                 headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
                 max_bytes=max_bytes + 10_000,
             )
-        except ContentError:
+        except TooLargeError:
             raise Refusal(Reason.IMAGE_TOO_LARGE) from None
         except FatalError as error:
             if error.status in {404, 410}:

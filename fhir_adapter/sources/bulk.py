@@ -21,7 +21,7 @@ from fhir_adapter.errors import ContentError, ExportError, FatalError, Temporary
 from fhir_adapter.ndjson import parse_line, read_blocks
 from fhir_adapter.references import is_id
 from fhir_adapter.sources.part import Part, slug
-from fhir_adapter.transport import Reply, Transport, retry_after_seconds
+from fhir_adapter.transport import Reply, Transport, retry_after_seconds, server_time
 from validation.contracts import write_json
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,14 @@ class BulkSource:
                 manifest = self._wait(state["poll_url"])
             state = self._save(state | {"manifest": manifest})
         if "files" not in state:
-            state = self._save(state | {"files": self._download_all(state["manifest"])})
+            try:
+                files = self._download_all(state["manifest"])
+            except _JobGoneError:
+                log.warning("export: the files of an earlier run are gone; starting a new one")
+                state = self._save({"request": request, "poll_url": self._kick_off()})
+                state = self._save(state | {"manifest": self._wait(state["poll_url"])})
+                files = self._download_all(state["manifest"])
+            state = self._save(state | {"files": files})
         if not state.get("job_deleted"):
             self._delete(state["poll_url"])
             state = self._save(state | {"job_deleted": True})
@@ -182,7 +189,7 @@ class BulkSource:
             reply = self._status(poll_url)
             if reply.status == 200:
                 return _manifest(reply)
-            asked = retry_after_seconds(reply.headers.get("retry-after"), clock.now())
+            asked = retry_after_seconds(reply.headers.get("retry-after"), server_time(reply, clock))
             wait = min(pause if asked is None else max(asked, 0.1), self._poll.cap)
             if clock.monotonic() - start + wait > self._poll.longest:
                 raise TemporaryError("export: not ready in time; the next run goes on waiting", status=202)
@@ -226,7 +233,12 @@ class BulkSource:
         path = self._folder / file
         count = item.get("count")
         for attempt in range(2):
-            self._transport.download(item["url"], path, headers={"Accept": NDJSON}, authenticate=token)
+            try:
+                self._transport.download(item["url"], path, headers={"Accept": NDJSON}, authenticate=token)
+            except FatalError as error:
+                if error.status in {404, 410}:
+                    raise _JobGoneError(f"export file {name} is gone", status=error.status) from None
+                raise
             with path.open("rb") as opened:
                 if opened.read(64).lstrip()[:1] not in (b"{", b"", b"\x1f"):
                     raise ContentError(f"export file {name} is not NDJSON")
@@ -275,7 +287,7 @@ class BulkSource:
 
 
 class _JobGoneError(FatalError):
-    """The export job's address is no longer known to the server."""
+    """The export job's address, or that of a file of its, is no longer known to the server."""
 
 
 def _manifest(reply: Reply) -> dict[str, Any]:

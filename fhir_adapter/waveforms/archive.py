@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urljoin, urlsplit
 
-from fhir_adapter.errors import ContentError, FatalError, OriginError, Refusal
+from fhir_adapter.errors import FatalError, OriginError, Refusal, TooLargeError
 from fhir_adapter.transport import Transport
 from validation.reasons import Reason
 
@@ -98,7 +98,7 @@ class WaveformArchive:
             )
         except OriginError:
             raise Refusal(Reason.ATTACHMENT_HOST_NOT_ALLOWED) from None
-        except ContentError:
+        except TooLargeError:
             raise Refusal(Reason.ATTACHMENT_TOO_LARGE) from None
         except FatalError as error:
             if error.status in {404, 410}:

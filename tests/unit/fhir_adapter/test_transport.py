@@ -64,6 +64,33 @@ def test_retry_after_wins_over_the_backoff(header: str, waited: float) -> None:
     assert clock.slept == [waited]
 
 
+def test_a_date_to_come_back_is_meant_by_the_servers_clock() -> None:
+    clock = VirtualClock()
+    ahead = {"Date": "Fri, 02 Jan 2026 07:00:00 GMT", "Retry-After": "Fri, 02 Jan 2026 07:00:20 GMT"}
+    with (
+        serving(scripted(Answer(503, headers=ahead), fhir({}))) as server,
+        client(server.base, clock) as http,
+    ):
+        http.get_json("Patient")
+    assert clock.slept == [20.0]
+
+
+def test_a_page_that_is_no_json_is_fetched_once_more() -> None:
+    broken = Answer(200, b'{"resourceType": "Bund', {"Content-Type": "application/fhir+json"})
+    with serving(scripted(broken, fhir({"a": 1}))) as server, client(server.base, VirtualClock()) as http:
+        assert http.get_json("Patient") == {"a": 1}
+    with serving(scripted(broken)) as server, client(server.base, VirtualClock()) as http:
+        with pytest.raises(ContentError, match="not JSON"):
+            http.get_json("Patient")
+        assert len(server.seen) == 2
+
+
+def test_credentials_do_not_travel_over_plain_http() -> None:
+    with pytest.raises(OriginError, match="plain http"):
+        Transport("http://ehr.example/fhir", auth=BearerToken("secret"))
+    Transport("https://ehr.example/fhir", auth=BearerToken("secret")).close()
+
+
 def test_five_hours_of_retry_after_end_the_request_and_are_handed_on() -> None:
     clock = VirtualClock()
     with (
