@@ -134,10 +134,15 @@ class Batch:
         return self.static.dtype
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Batch:
-        """Move to a device and cast the floating tensors; images stay bytes until an encoder reads them."""
+        """Move to a device and cast the floating tensors; images stay bytes until an encoder reads them.
+
+        On the way to a GPU they pass through pinned memory, so that the copy does not hold up the caller.
+        """
+        pin = device is not None and torch.device(device).type == "cuda" and self.device.type == "cpu"
         moved = {}
         for item in fields(self):
             tensor: Tensor = getattr(self, item.name)
+            tensor = tensor.pin_memory() if pin else tensor
             moved[item.name] = tensor.to(
                 device, dtype if tensor.is_floating_point() else None, non_blocking=True
             )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelling.batches.batch import Batch
+from modelling.batches.arrays import ItemReader, picture_reader, signal_reader
+from modelling.batches.batch import Batch, Modality
 from modelling.batches.encoding import Encoding, ages
-from modelling.batches.picture import prepare_image
 from modelling.batches.plan import plan_batches
-from modelling.batches.signal import prepare_signal
 from modelling.batches.tokens import observed_values, windowed
 from modelling.cohorts.visibility import hours_between, visible
-from modelling.errors import ArrayUnreadableError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +31,8 @@ class Dataset:
         One :class:`Batch` of all samples, whose ``ecg`` and ``image`` are positions in ``signals`` and
         ``pictures``: a recording that several samples share is held once.
     signals, pictures
-        float32 ``[unique, 12, length]`` and uint8 ``[unique, size, size]``.
+        float32 ``[unique, 12, length]`` and uint8 ``[unique, size, size]``; embeddings ``[unique, d]`` where
+        the readers of :func:`prepare` encode.
     token_counts
         int64 ``[n]``.
     left_out
@@ -62,7 +58,10 @@ class Dataset:
         """Gather the samples at these positions, in this order."""
         index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         part = self.all.take(index)
-        return replace(part, ecg=self.signals[part.ecg], image=self.pictures[part.image].unsqueeze(1))
+        image = self.pictures[part.image]
+        return replace(
+            part, ecg=self.signals[part.ecg], image=image.unsqueeze(1) if image.ndim == 3 else image
+        )
 
     def with_targets(
         self, *, label: NDArray[np.float64] | None = None, auxiliary: NDArray[np.float64] | None = None
@@ -91,38 +90,6 @@ class Dataset:
             yield self.batch(rows)
 
 
-def read_array(path: Path, digest: str) -> NDArray[Any]:
-    """Read a ``.npy`` file after checking its SHA-256; pickled objects are refused.
-
-    Raises
-    ------
-    ArrayUnreadableError
-        If the file is missing, was changed, or is not a plain array.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise ArrayUnreadableError("array file is missing or cannot be read") from None
-    if sha256(content).hexdigest() != digest:
-        raise ArrayUnreadableError("array file was changed after it was written")
-    try:
-        array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError):
-        raise ArrayUnreadableError("file is not a plain array") from None
-    return array
-
-
-def _signal(row: dict[str, Any], run_folder: Path, encoding: Encoding) -> NDArray[np.float32]:
-    array = read_array(run_folder / row["array_path"], row["array_sha256"])
-    return prepare_signal(array, row["leads"], row["sampling_rate"], encoding.settings.signal)
-
-
-def _picture(row: dict[str, Any], run_folder: Path, encoding: Encoding) -> NDArray[np.uint8]:
-    return prepare_image(
-        read_array(run_folder / row["array_path"], row["array_sha256"]), encoding.settings.image
-    )
-
-
 @dataclass(frozen=True)
 class _Items:
     """Recordings or images of the samples: sorted by sample and time, arrays read once each."""
@@ -140,28 +107,40 @@ def _offsets(rows: NDArray[np.int64], n: int) -> Tensor:
 
 
 def _items(
-    table: pl.DataFrame, samples: pl.DataFrame, key: str, read: Any, empty: Tensor, extra: float | None
+    table: pl.DataFrame,
+    samples: pl.DataFrame,
+    key: str,
+    read: ItemReader,
+    empty: Tensor,
+    *,
+    extra: float | None,
+    latest: bool,
 ) -> _Items:
     columns = ["table_row", "subject_id", "time", "available_time", key]
     shown = visible(table.with_row_index("table_row").select(columns), samples, extra_lookback_hours=extra)
     shown = shown.sort(["row", "hours", key], descending=[False, True, False])
-    needed = shown["table_row"].unique().sort().to_list()
-    arrays, place, broken = [], {}, {}
-    for position, row in zip(needed, table[needed].iter_rows(named=True), strict=True):
-        try:
-            arrays.append(torch.tensor(read(row)))
-            place[position] = len(arrays) - 1
-        except ArrayUnreadableError as error:
-            broken[position] = (row["source_ref"], type(error).__name__)
+    if latest:
+        shown = shown.group_by("row", maintain_order=True).last()
+    needed = shown["table_row"].unique().sort()
+    rows = table[needed].to_dicts()
+    arrays: list[Tensor] = []
+    place, broken = np.full(len(rows), -1, dtype=np.int64), {}
+    for position, outcome in enumerate(read(rows)):
+        if isinstance(outcome, Tensor):
+            place[position] = len(arrays)
+            arrays.append(outcome)
+        else:
+            broken[needed[position]] = (rows[position]["source_ref"], type(outcome).__name__)
     failures = [
         (row, *broken[position])
-        for row, position in shown.select("row", "table_row").iter_rows()
-        if position in broken
+        for row, position in shown.filter(pl.col("table_row").is_in(list(broken)))
+        .select("row", "table_row")
+        .iter_rows()
     ]
-    shown = shown.filter(pl.col("table_row").is_in(list(place)))
-    index = [place[position] for position in shown["table_row"].to_list()]
+    index = place[np.searchsorted(needed.to_numpy(), shown["table_row"].to_numpy())]
+    shown = shown.filter(pl.Series(index >= 0, dtype=pl.Boolean))
     return _Items(
-        index=torch.tensor(index, dtype=torch.int64),
+        index=torch.from_numpy(index[index >= 0]),
         hours=torch.from_numpy(shown["hours"].cast(pl.Float32).to_numpy(writable=True)),
         table_row=torch.from_numpy(shown["table_row"].cast(pl.Int64).to_numpy(writable=True)),
         offsets=_offsets(shown["row"].cast(pl.Int64).to_numpy(), samples.height),
@@ -271,6 +250,10 @@ def prepare(
     run_folder: Path,
     encoding: Encoding,
     findings: pl.DataFrame | None = None,
+    modalities: Collection[Modality] = tuple(Modality),
+    latest_only: bool = False,
+    read_signals: ItemReader | None = None,
+    read_pictures: ItemReader | None = None,
 ) -> Dataset:
     """Encode samples: only rows that were known at their prediction time and lie in their look-back get in.
 
@@ -285,19 +268,27 @@ def prepare(
     findings
         Machine measurements and report terms of recordings; see
         :func:`modelling.batches.encoding.fit_encoding`.
+    modalities
+        What the model can use; recordings or images that it cannot are not read at all.
+    latest_only
+        Read only the latest recording and image of a sample.
+    read_signals, read_pictures
+        How rows become windows and squares, or embeddings; None prepares them from the run folder.
     """
     n = samples.height
+    recordings = recordings if Modality.ECG in modalities else recordings.clear()
+    images = images if Modality.CXR in modalities else images.clear()
     tokens, left_out = _tokens(samples, events, encoding)
     rows = tokens["row"].cast(pl.Int64).to_numpy()
     settings = encoding.settings
-    extra = settings.recording_lookback_hours
+    choice: dict[str, Any] = {"extra": settings.recording_lookback_hours, "latest": latest_only}
     signals = _items(
-        recordings, samples, "recording_id", partial(_signal, run_folder=run_folder, encoding=encoding),
-        torch.zeros(0, 12, settings.signal.length), extra,
+        recordings, samples, "recording_id", read_signals or signal_reader(run_folder, encoding),
+        torch.zeros(0, 12, settings.signal.length), **choice,
     )  # fmt: skip
     pictures = _items(
-        images, samples, "image_id", partial(_picture, run_folder=run_folder, encoding=encoding),
-        torch.zeros(0, settings.image.size, settings.image.size, dtype=torch.uint8), extra,
+        images, samples, "image_id", read_pictures or picture_reader(run_folder, encoding),
+        torch.zeros(0, settings.image.size, settings.image.size, dtype=torch.uint8), **choice,
     )  # fmt: skip
 
     def column(name: str, dtype: Any) -> Tensor:

@@ -111,7 +111,8 @@ def prepare_signal(
     if signal.shape[1] <= 6 * (settings.order + 1):
         raise ArrayUnreadableError("recording is too short to filter")
     short, long = (int(settings.rate * seconds) // 2 * 2 + 1 for seconds in (0.2, 0.6))
-    baseline = median_filter(median_filter(signal, size=(1, short)), size=(1, long))
+    # Lead by lead: SciPy has a running median for one dimension, twenty times faster than its general filter.
+    baseline = np.stack([median_filter(median_filter(lead, size=short), size=long) for lead in signal])
     band = butter(
         settings.order, (settings.low, settings.high), btype="bandpass", fs=settings.rate, output="sos"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from modelling.batches import Encoding, Modality
 from modelling.errors import CatalogueMismatchError, CheckpointFormatError, ModellingError
 from modelling.models import RiskModel, build_model
 from modelling.registry.folder import ModelFolder, read_folder
+from modelling.scoring.encoders import Encoders, build_encoders
 from modelling.training.calibrate import Calibration
 from modelling.training.workers import choose_device
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +28,22 @@ class ScoringModel:
     ----------
     network, encoding, calibration
         From input tables to a calibrated probability.
+    encoders
+        What turns ECGs and images into embeddings before the network; None if it reads neither.
     thresholds
         Lowest probability of each risk level.
     name, version, digest, task, horizon_hours
         Identity, as written into scores.
     device, dtype
-        Where and in what precision it computes: float64 on a CPU, so that the rounded score does not
-        depend on how samples were batched; float32 on a GPU.
+        Where and in what precision the network computes: float64 on a CPU, so that the rounded score does
+        not depend on how samples were batched; float32 on a GPU. ``device`` becomes ``computed_on`` of
+        every score.
     card
         The model card.
     """
 
     network: RiskModel
+    encoders: Encoders | None
     encoding: Encoding
     calibration: Calibration
     thresholds: list[dict[str, Any]]
@@ -54,6 +62,15 @@ class ScoringModel:
         return self.network.modalities
 
 
+def scoring_device(name: str) -> str:
+    """Return the device to score on: a GPU that is asked for but not there becomes the CPU, with a warning."""
+    chosen = choose_device(name)
+    if chosen.startswith("cuda") and not torch.cuda.is_available():
+        log.warning("no GPU is available: scores are computed on the CPU, and say so")
+        return "cpu"
+    return chosen
+
+
 def scoring_model(folder: ModelFolder, *, device: str = "auto") -> ScoringModel:
     """Build the network of a checked folder.
 
@@ -63,6 +80,11 @@ def scoring_model(folder: ModelFolder, *, device: str = "auto") -> ScoringModel:
         If weights and configuration do not fit each other.
     """
     config, card = folder.config, folder.card
+    kind = config.get("target", {}).get("kind", "binary")
+    if kind != "binary":
+        raise CheckpointFormatError(
+            f"model folder {folder.path.name!r} answers a {kind} task; nightly scores are probabilities of one event"
+        )
     try:
         encoding = Encoding.from_dict(config["encoding"])
         network = build_model(config["model"], encoding, config["model_settings"])
@@ -72,10 +94,12 @@ def scoring_model(folder: ModelFolder, *, device: str = "auto") -> ScoringModel:
         raise CheckpointFormatError(
             f"weights and configuration in {folder.path.name!r} do not fit ({type(error).__name__})"
         ) from None
-    name = choose_device(device)
+    name = scoring_device(device)
     dtype = torch.float64 if name == "cpu" else torch.float32
+    encoders = build_encoders(network, encoding, device=name)  # before the network changes its precision
     return ScoringModel(
         network=network.to(device=name, dtype=dtype).eval(),
+        encoders=encoders,
         encoding=encoding,
         calibration=calibration,
         thresholds=config["thresholds"],
@@ -98,7 +122,7 @@ def load_model(folder: Path, *, device: str = "auto", catalogue_digest: str) -> 
     folder
         As written by :func:`modelling.training.train`.
     device
-        ``auto``, ``cpu`` or ``cuda:N``.
+        ``auto``, ``cpu`` or ``cuda:N``; without a GPU all of them are the CPU.
     catalogue_digest
         Version of the catalogue that maps the night's events.
 

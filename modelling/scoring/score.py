@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
-from modelling.batches import MODALITIES, Batch, Dataset, Modality, plan_batches, prepare
-from modelling.scoring.explain import embedded, feature_contributions, modality_contributions, probabilities
+from modelling.batches import MODALITIES, Batch, Modality, plan_batches
+from modelling.batches.ahead import ahead
+from modelling.scoring.embeddings import EmbeddingStore
+from modelling.scoring.encoders import out_of_memory, release_memory
+from modelling.scoring.explain import feature_contributions, modality_contributions, probabilities
 from modelling.scoring.identity import score_key
 from modelling.scoring.model import ScoringModel
+from modelling.scoring.portions import Portion, Table, Tables, portions
 from modelling.training.calibrate import risk_level
 from validation.contracts import empty
 from validation.reasons import Reason
@@ -22,8 +27,14 @@ from validation.reasons import Reason
 DIGITS = 6
 TOP_EVENTS = 5
 MAX_BASIS = 20
+PORTION = 1024
+"""Samples that are read and encoded at a time."""
+SMALLEST_BUDGET = 64
+"""Tokens; a device that cannot hold so few is not used any further."""
 #: ``(stage, done, total)``.
 Watcher = Callable[[str, int, int], None]
+#: Computed fields of a score, or why there is none.
+Outcome = dict[str, Any] | tuple[Reason, str | None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ def _fields(
     model: ScoringModel, batch: Batch, sources: _Sources, *, token_budget: int, explain: bool
 ) -> list[dict[str, Any]]:
     """Return the computed fields of each sample of a batch."""
-    encoded = embedded(model, batch.to(model.device, model.dtype))
+    encoded = batch.to(model.device, model.dtype)
     p = probabilities(model, encoded)
     changes = modality_contributions(model, encoded, p)
     features = (
@@ -106,26 +117,71 @@ def _fields(
 
 def _scored(
     model: ScoringModel,
-    dataset: Dataset,
-    rows: np.ndarray[Any, Any],
+    portion: Portion,
+    rows: NDArray[np.int64],
     sources: _Sources,
     token_budget: int,
     explain: bool,
 ) -> list[dict[str, Any] | str]:
     """Return the fields, or the reason for failing, of each of these samples.
 
-    When a batch fails, its samples are tried one by one: the one that cannot be scored does not take the
-    others with it.
+    A batch that fails is halved until it works or holds one sample: so a device that is out of memory gets
+    smaller batches, and the sample that cannot be scored does not take the others with it.
     """
     try:
-        return list(_fields(model, dataset.batch(rows), sources, token_budget=token_budget, explain=explain))
+        batch = portion.dataset.batch(rows)
+        return list(_fields(model, batch, sources, token_budget=token_budget, explain=explain))
     except Exception as error:
-        if len(rows) == 1:
+        memory = out_of_memory(error)
+        if len(rows) == 1 and not (memory and token_budget > SMALLEST_BUDGET):
             return [type(error).__name__]
+    if memory:
+        release_memory(model.device)
+        token_budget = max(SMALLEST_BUDGET, token_budget // 4)
+    half = len(rows) // 2
     return [
-        _scored(model, dataset, rows[position : position + 1], sources, token_budget, explain)[0]
-        for position in range(len(rows))
+        fields
+        for part in (rows[:half], rows[half:])
+        if len(part)
+        for fields in _scored(model, portion, part, sources, token_budget, explain)
     ]
+
+
+def _outcomes(
+    model: ScoringModel, portion: Portion, *, token_budget: int, max_samples: int, explain: bool
+) -> dict[int, Outcome]:
+    """Return the outcome of every sample of a portion, by position."""
+    dataset = portion.dataset
+    used = [MODALITIES.index(modality) for modality in model.modalities]
+    usable = dataset.all.present[:, used].any(1).numpy()
+    outcome: dict[int, Outcome] = {
+        int(row): (Reason.SKIP_NO_USABLE_INPUT, None) for row in np.flatnonzero(~usable)
+    }
+    for row, _, error in dataset.failures:
+        outcome[row] = (Reason.SKIP_SCORING_FAILED, error)
+    known = portion.samples["encounter_id"].is_in(portion.encounters["encounter_id"].implode()).to_numpy()
+    for position in np.flatnonzero(~known):
+        outcome[int(position)] = (Reason.SKIP_SCORING_FAILED, "EncounterUnknown")
+    sources = _Sources(
+        portion.events["source_ref"],
+        portion.events["code"],
+        portion.recordings["source_ref"],
+        portion.images["source_ref"],
+    )
+    rows = np.array([row for row in range(len(dataset)) if row not in outcome], dtype=np.int64)
+    plan = plan_batches(dataset.token_counts[rows], token_budget=token_budget, max_samples=max_samples)
+    for positions in plan:
+        part = rows[positions]
+        for row, fields in zip(
+            part, _scored(model, portion, part, sources, token_budget, explain), strict=True
+        ):
+            if isinstance(fields, str):
+                outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, fields)
+            elif fields["probability"] is None:
+                outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, "NotFinite")
+            else:
+                outcome[int(row)] = fields
+    return outcome
 
 
 @torch.inference_mode()
@@ -133,14 +189,17 @@ def score_samples(
     model: ScoringModel,
     *,
     samples: pl.DataFrame,
-    encounters: pl.DataFrame,
-    events: pl.DataFrame,
-    recordings: pl.DataFrame,
-    images: pl.DataFrame,
+    encounters: Table,
+    events: Table,
+    recordings: Table,
+    images: Table,
     run_folder: Path,
     site: str,
     progress: Watcher | None = None,
     token_budget: int = 32_768,
+    max_samples: int = 512,
+    portion: int = PORTION,
+    embeddings: Path | None = None,
     explain: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Score every sample, or say why not.
@@ -150,15 +209,21 @@ def score_samples(
     model
         From :func:`load_model`.
     samples, encounters, events, recordings, images
-        Tables of one shard; only what was known at a sample's prediction time is used.
+        Tables of one shard, in memory or lazy (:func:`polars.scan_parquet`); only what was known at a
+        sample's prediction time is used.
     run_folder
         Folder that ``array_path`` is relative to.
     site
         Name of the site, part of a score's identity.
     progress
         ``("score", done, total)``.
-    token_budget
-        Padded tokens a batch.
+    token_budget, max_samples
+        Padded tokens and samples a batch.
+    portion
+        Samples that are read and encoded at a time, one portion ahead of the network; it bounds memory.
+    embeddings
+        Folder of a night's ECG and image embeddings, shared by its tasks, prediction times and shards; None
+        keeps none beyond this call.
     explain
         Whether to compute ``top_events`` (one forward pass a feature).
 
@@ -172,50 +237,27 @@ def score_samples(
         (``skip.scoring_failed``, the error's class in ``detail``).
     """
     ordered = samples.sort("subject_id", "prediction_time", "encounter_id", "task")
-    dataset = prepare(
-        samples=ordered,
-        encounters=encounters,
-        events=events,
-        recordings=recordings,
-        images=images,
-        run_folder=run_folder,
-        encoding=model.encoding,
+    tables = Tables(
+        encounters=encounters, events=events, recordings=recordings, images=images, run_folder=run_folder
     )
-    sources = _Sources(events["source_ref"], events["code"], recordings["source_ref"], images["source_ref"])
-    used = [MODALITIES.index(modality) for modality in model.modalities]
-    usable = dataset.all.present[:, used].any(1).numpy()
-    outcome: dict[int, dict[str, Any] | tuple[Reason, str | None]] = {
-        int(row): (Reason.SKIP_NO_USABLE_INPUT, None) for row in np.flatnonzero(~usable)
-    }
-    for row, _, error in dataset.failures:
-        outcome[row] = (Reason.SKIP_SCORING_FAILED, error)
-    known = ordered["encounter_id"].is_in(encounters["encounter_id"].implode()).to_numpy()
-    for position in np.flatnonzero(~known):
-        outcome[int(position)] = (Reason.SKIP_SCORING_FAILED, "EncounterUnknown")
-    rows = np.array([row for row in range(ordered.height) if row not in outcome], dtype=np.int64)
+    parts = portions(model, ordered, tables, size=portion, store=EmbeddingStore(embeddings))
+    found: list[tuple[pl.DataFrame, pl.DataFrame]] = [(empty("scores"), empty("skipped"))]
     done = 0
-    for positions in plan_batches(dataset.token_counts[rows], token_budget=token_budget, max_samples=64):
-        part = rows[positions]
-        for row, fields in zip(
-            part, _scored(model, dataset, part, sources, token_budget, explain), strict=True
-        ):
-            if isinstance(fields, str):
-                outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, fields)
-            elif fields["probability"] is None:
-                outcome[int(row)] = (Reason.SKIP_SCORING_FAILED, "NotFinite")
-            else:
-                outcome[int(row)] = fields
-        done += len(part)
+    for part in ahead(parts):
+        outcome = _outcomes(model, part, token_budget=token_budget, max_samples=max_samples, explain=explain)
+        found.append(_tables(model, part.samples, part.encounters, outcome, site))
+        done += part.samples.height
         if progress:
-            progress("score", done, len(rows))
-    return _tables(model, ordered, encounters, outcome, site)
+            progress("score", done, ordered.height)
+    scores, skipped = zip(*found, strict=True)
+    return pl.concat(scores), pl.concat(skipped)
 
 
 def _tables(
     model: ScoringModel,
     samples: pl.DataFrame,
     encounters: pl.DataFrame,
-    outcome: dict[int, dict[str, Any] | tuple[Reason, str | None]],
+    outcome: dict[int, Outcome],
     site: str,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     references = {

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelling.batches import Batch, Dataset, shuffled_batches
+from modelling.batches.ahead import ahead
 from modelling.training.checkpoint import Progress, read_progress, restore_optimiser, save_progress
 from modelling.training.config import TrainingConfig
 from modelling.training.workers import Workers
@@ -105,13 +106,16 @@ def _epoch(
     ]
     total, terms = 0.0, 0.0
     mixed = config.precision == "bfloat16" and device.startswith("cuda")
-    for number, batch_rows in enumerate(batches):
+    shares = [list(_share(batch_rows, workers, config.accumulation)) for batch_rows in batches]
+    # Gathered and moved by a thread, so that the device does not wait for the next batch.
+    gathered = ahead((dataset.batch(cut).to(device) for share in shares for cut in share), depth=2)
+    for number, share in enumerate(shares):
         for group in optimiser.param_groups:
             group["lr"] = _rate(stage, config, epoch * len(batches) + number, stage.epochs * len(batches))
         optimiser.zero_grad(set_to_none=True)
         sums = torch.zeros(2, dtype=torch.float64)
-        for cut in _share(batch_rows, workers, config.accumulation):
-            batch = dataset.batch(cut).to(device)
+        for _ in share:
+            batch = next(gathered)
             with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
                 loss, count = stage.loss(batch, noise)
             if loss.requires_grad:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from modelling.batches import Batch, Dataset
+from modelling.batches.ahead import ahead
 from modelling.models import RiskModel
 
 
@@ -25,7 +26,7 @@ def predict(
     model.eval()
     result: NDArray[np.float64] | None = None
     batch: Batch
-    for batch in dataset.batches(token_budget=token_budget, max_samples=max_samples):
+    for batch in ahead(dataset.batches(token_budget=token_budget, max_samples=max_samples)):
         with torch.autocast(
             "cuda", torch.bfloat16, enabled=precision == "bfloat16" and device.startswith("cuda")
         ):

@@ -122,17 +122,6 @@ def test_modalities_contributions_and_basis_are_true(model: ScoringModel, stays:
     for row in both.iter_rows(named=True):
         change = next(item["change"] for item in row["contributions"] if item["modality"] == "cxr")
         assert change == pytest.approx(row["probability"] - row["probability_without"], abs=2e-6)
-    # So is the weight of an event: score again without that feature of that patient.
-    row = scores.row(1, named=True)
-    item = row["top_events"][0]
-    fewer = stays.events.filter(
-        (pl.col("subject_id") != row["subject_id"]) | (pl.col("code") != item["code"])
-    )
-    again = score(model, stays, events=fewer)[0].filter(pl.col("encounter_id") == row["encounter_id"])
-    assert (
-        item["weight"] == pytest.approx(row["probability"] - again["probability"].item(), abs=2e-6)
-        and item["weight"] != 0
-    )
 
 
 def test_the_latest_ecg_is_the_one_that_is_read(model: ScoringModel, stays: Ward) -> None:
@@ -267,7 +256,7 @@ def test_weights_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
     from modelling.registry import read_folder, write_folder
 
     read = read_folder(folder)
-    some = dict(list(read.weights.items())[:-1])
+    some = {name: tensor for name, tensor in read.weights.items() if name != "head.weight"}
     write_folder(tmp_path / "copy", weights=some, config=read.config, card=read.card, metrics={})
     assert "do not fit" in refused(tmp_path / "copy")
 
