@@ -89,6 +89,10 @@ class WriteError(AdapterError):
     """A destination cannot take scores in a way that is safe to repeat."""
 
 
+class AuditError(AdapterError):
+    """The audit log cannot be written, so nothing more may be asked of any server."""
+
+
 class SourceError(AdapterError):
     """A local source cannot be read as a whole."""
 

@@ -13,14 +13,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Engine, Index, Integer, String, create_engine, event, make_url, select, tuple_, update
+from sqlalchemy import (
+    Engine,
+    Index,
+    Integer,
+    String,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
-from sqlalchemy.pool import NullPool
 
-from fhir_adapter.store.base import Base, UtcTime, upgrade
+from fhir_adapter.store.base import Base, UtcTime, open_engine, upgrade
 
 CHUNK = 200
 
@@ -144,6 +154,7 @@ class Ledger:
         model_digest: str | None = None,
         resource_type: str | None = None,
         state: State | None = None,
+        withdrawn: bool | None = None,
     ) -> list[Entry]:
         """Return rows by any of these fields, in order of type and id."""
         query = select(LedgerRow).where(LedgerRow.destination == destination)
@@ -157,6 +168,10 @@ class Ledger:
         for name, value in wanted.items():
             if value is not None:
                 query = query.where(getattr(LedgerRow, name) == value)
+        if withdrawn is not None:
+            query = query.where(
+                LedgerRow.withdrawn.is_not(None) if withdrawn else LedgerRow.withdrawn.is_(None)
+            )
         query = query.order_by(LedgerRow.resource_type, LedgerRow.resource_id)
         with Session(self._engine) as session:
             return [_entry(row) for row in session.scalars(query)]
@@ -165,6 +180,23 @@ class Ledger:
         """Return every destination that something was ever meant for."""
         with Session(self._engine) as session:
             return sorted(session.scalars(select(LedgerRow.destination).distinct()))
+
+    def models(self, destination: str) -> list[str]:
+        """Return the weights digests of everything meant for a destination."""
+        query = select(LedgerRow.model_digest).where(LedgerRow.destination == destination).distinct()
+        with Session(self._engine) as session:
+            return sorted(digest for digest in session.scalars(query) if digest is not None)
+
+    def runs(self, destination: str) -> list[str]:
+        """Return the runs that wrote to a destination, the latest last."""
+        query = (
+            select(LedgerRow.run)
+            .where(LedgerRow.destination == destination)
+            .group_by(LedgerRow.run)
+            .order_by(func.max(LedgerRow.updated))
+        )
+        with Session(self._engine) as session:
+            return list(session.scalars(query))
 
     def enqueue(
         self,
@@ -265,28 +297,6 @@ class Ledger:
                 session.execute(
                     _row(destination, key).values(withdrawn=now, server_version=version, updated=now)
                 )
-
-
-def open_engine(url: str) -> Engine:
-    """Return an engine; a SQLite file's folder is made, and writers wait for one another."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 60})
-    else:
-        return create_engine(url)
-
-    @event.listens_for(engine, "connect")
-    def durable(connection: Any, record: object) -> None:
-        del record
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.close()
-
-    return engine
 
 
 def utc_now() -> datetime:
