@@ -21,7 +21,7 @@ MODULES = (
 )
 """Modules of this package whose commands stand at the top level."""
 
-GROUPS = {"quarantine": "quarantine"}
+GROUPS = {"quarantine": "quarantine", "airflow": "airflow"}
 """Modules whose commands form a group, by the group's name."""
 
 
