@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from modelling.baselines.clinical_scores import CLINICAL_SCORES
 from modelling.baselines.summaries import observed_tokens
+from modelling.cohorts.cardiovascular import CLASSES, cardiovascular_samples
+from modelling.cohorts.labels import Facts
 from modelling.cohorts.tasks import get_task
 from modelling.cohorts.training import training_samples
-from modelling.errors import EvaluationError
+from modelling.errors import CohortError, EvaluationError
 from modelling.evaluation.evaluate import Evaluation, evaluate
 from modelling.evaluation.subgroups import sample_groups
 from modelling.scoring import ScoringModel, score_samples
@@ -26,7 +28,11 @@ SHARDED = ("events", "recordings", "images")
 
 @dataclass(frozen=True, kw_only=True)
 class MappedFolder:
-    """Contract tables of a folder; a table that the folder lacks is empty, samples may be None."""
+    """Contract tables of a folder; a table that the folder lacks is empty, those with None may be None.
+
+    ``findings`` are what machines said of recordings; ``diagnoses`` and ``suspicions`` (of infection) serve
+    labels alone, since they are known after discharge.
+    """
 
     root: Path
     encounters: pl.DataFrame
@@ -35,6 +41,28 @@ class MappedFolder:
     recordings: pl.DataFrame
     images: pl.DataFrame
     samples: pl.DataFrame | None
+    findings: pl.DataFrame | None = None
+    diagnoses: pl.DataFrame | None = None
+    suspicions: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledCohort:
+    """Labelled samples of a task.
+
+    Attributes
+    ----------
+    samples
+        Rows of that contract.
+    labels
+        Of a multi-label task: keys and one Boolean column a label.
+    classes
+        Names of the classes of a multi-class task; ``float_value`` is their number.
+    """
+
+    samples: pl.DataFrame
+    labels: pl.DataFrame | None = None
+    classes: tuple[str, ...] = ()
 
 
 def read_mapped(root: Path) -> MappedFolder:
@@ -54,6 +82,10 @@ def read_mapped(root: Path) -> MappedFolder:
         paths = sorted((root / name).glob("*.parquet"))
         return pl.concat([pl.read_parquet(path) for path in paths]) if paths else table(name)
 
+    def optional(name: str) -> pl.DataFrame | None:
+        path = root / f"{name}.parquet"
+        return pl.read_parquet(path) if path.is_file() else None
+
     if not (root / "encounters.parquet").is_file():
         raise EvaluationError(f"{root} holds no encounters.parquet; give a folder of mapped tables")
     parts = {name: shards(name) for name in SHARDED}
@@ -63,27 +95,41 @@ def read_mapped(root: Path) -> MappedFolder:
         root=root,
         encounters=table("encounters"),
         outcomes=table("outcomes"),
-        samples=pl.read_parquet(root / "samples.parquet") if (root / "samples.parquet").is_file() else None,
+        samples=optional("samples"),
+        findings=optional("findings"),
+        diagnoses=optional("diagnoses"),
+        suspicions=optional("suspicions"),
         **parts,
     )
 
 
-def labelled_samples(folder: MappedFolder, task: str) -> pl.DataFrame:
+def labelled_cohort(folder: MappedFolder, task: str) -> LabelledCohort:
     """Return the folder's labelled samples of a task, made from its outcomes if it has none.
 
     Raises
     ------
     EvaluationError
         If there is none.
+    CohortError
+        If the task is unknown, or needs a table that the folder lacks.
     """
-    samples = folder.samples
-    if samples is None or samples.filter(pl.col("task") == task).is_empty():
-        samples = training_samples(folder.encounters, folder.outcomes, task=get_task(task)).samples
-    found = samples.filter(
-        (pl.col("task") == task)
-        & (pl.col("boolean_value").is_not_null() | pl.col("float_value").is_not_null())
-    )
-    if found.is_empty():
+    asked = get_task(task)
+    stored = folder.samples
+    if stored is not None and not stored.filter(pl.col("task") == task).is_empty():
+        found = LabelledCohort(samples=stored.filter(pl.col("task") == task))
+    elif asked.label == "cardiovascular":
+        if folder.diagnoses is None:
+            raise CohortError(f"task {task!r} needs the table of diagnoses")
+        made = cardiovascular_samples(folder.recordings, folder.encounters, folder.diagnoses)
+        found = LabelledCohort(samples=made.samples, classes=CLASSES)
+    else:
+        facts = Facts(events=folder.events, diagnoses=folder.diagnoses, suspicions=folder.suspicions)
+        made = training_samples(folder.encounters, folder.outcomes, task=asked, facts=facts)
+        found = LabelledCohort(samples=made.samples, labels=made.labels)
+    if found.labels is None:
+        labelled = pl.col("boolean_value").is_not_null() | pl.col("float_value").is_not_null()
+        found = replace(found, samples=found.samples.filter(labelled))
+    if found.samples.is_empty():
         raise EvaluationError(f"{folder.root} holds no labelled sample of task {task!r}")
     return found
 
@@ -114,7 +160,7 @@ def evaluate_folder(
         ``scores`` is the contract's table. Samples that could not be scored are counted by reason in
         ``evaluation.skipped`` and are not part of any metric.
     """
-    samples = labelled_samples(folder, model.task)
+    samples = labelled_cohort(folder, model.task).samples
     scores, skipped = score_samples(
         model,
         samples=samples,

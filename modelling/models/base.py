@@ -45,7 +45,7 @@ class RiskModel(nn.Module, ABC):
         Returns
         -------
         rows, logits
-            int64 ``[k]`` positions in the batch, and ``[k]``.
+            int64 ``[k]`` positions in the batch, and ``[k, outputs]``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no {part} encoder to train alone")
 

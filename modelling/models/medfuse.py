@@ -77,7 +77,9 @@ class MedFuse(RiskModel):
                 Modality.CXR: nn.Linear(self.picture.features, config.hidden),
             }
         )
-        self.heads = nn.ModuleDict({modality: nn.Linear(config.hidden, 1) for modality in Modality})
+        self.heads = nn.ModuleDict(
+            {modality: nn.Linear(config.hidden, config.outputs) for modality in Modality}
+        )
         self.nothing = nn.Parameter(torch.zeros(config.hidden))
         self.fusion = nn.LSTM(config.hidden, config.fusion_hidden, batch_first=True)
         self.head = nn.Linear(config.fusion_hidden, config.outputs)
@@ -114,10 +116,10 @@ class MedFuse(RiskModel):
         return rows, self.project[modality](vectors)
 
     def encoder_logits(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
-        """Return logits of one modality alone."""
+        """Return outputs of one modality alone."""
         modality = Modality(part)
         rows, vectors = self.encode(batch, modality)
-        return rows, self.heads[modality](vectors).squeeze(-1)
+        return rows, self.heads[modality](vectors)
 
     def encoder_parameters(self, part: str) -> list[nn.Parameter]:
         """Return encoder, projection and head of one modality."""

@@ -132,7 +132,7 @@ class MedM2T(RiskModel):
                 config.image_layers, config.image_width, image.mean, image.standard_deviation
             )
             sizes["cxr"] = self.picture.features
-        self.heads = nn.ModuleDict({part: nn.Linear(size, 1) for part, size in sizes.items()})
+        self.heads = nn.ModuleDict({part: nn.Linear(size, config.outputs) for part, size in sizes.items()})
         self.fusion = BimodalFusion(sizes, width=config.width, heads=config.heads, dropout=config.dropout)
         half = self.fusion.features // 2
         self.decode = MLP(self.fusion.features, (half,), config.dropout)
@@ -191,10 +191,10 @@ class MedM2T(RiskModel):
         return self._images(batch) if part == "cxr" else self._series(batch, part)
 
     def encoder_logits(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
-        """Return logits of one part alone, for the samples that have it."""
+        """Return outputs of one part alone, for the samples that have it."""
         encoded = self.encode(batch, part)
         rows = torch.nonzero(encoded.present).flatten()
-        return rows, self.heads[part](encoded.vector[rows]).squeeze(-1)
+        return rows, self.heads[part](encoded.vector[rows])
 
     def encoder_parameters(self, part: str) -> list[nn.Parameter]:
         """Return encoder and head of one part."""

@@ -119,7 +119,9 @@ class Nightingale(RiskModel):
             )
             self.image = MLP(self.picture.features, (config.width,), config.dropout)
             self.fading = nn.Parameter(torch.tensor(-3.0))  # log of the rate at which images age, per hour
-        self.heads = nn.ModuleDict({modality: nn.Linear(config.width, 1) for modality in self.modalities})
+        self.heads = nn.ModuleDict(
+            {modality: nn.Linear(config.width, config.outputs) for modality in self.modalities}
+        )
         self.nothing = nn.Parameter(torch.zeros(config.width))
         self.fusion = nn.LSTM(config.width, config.fusion_hidden, batch_first=True)
         self.head = RiskHead(config.fusion_hidden, 1, config.head_dropout, config.outputs)
@@ -171,9 +173,9 @@ class Nightingale(RiskModel):
         return rows, encoder[modality](own)
 
     def encoder_logits(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
-        """Return logits of one modality alone."""
+        """Return outputs of one modality alone."""
         rows, vectors = self.encode(batch, Modality(part))
-        return rows, self.heads[part](vectors).squeeze(-1)
+        return rows, self.heads[part](vectors)
 
     def encoder_parameters(self, part: str) -> list[nn.Parameter]:
         """Return encoder and head of one modality."""

@@ -35,6 +35,9 @@ class TrainingConfig:
 
     Attributes
     ----------
+    kind, targets
+        Kind of the task (``binary``, ``regression``, ``multiclass``, ``multilabel``) and how many outputs
+        answer it; :func:`modelling.training.train` takes both from the task.
     model
         Settings of the model (:func:`modelling.models.model_config`).
     encoding
@@ -72,6 +75,8 @@ class TrainingConfig:
         ``float32``, or ``bfloat16`` for automatic mixed precision on a GPU.
     """
 
+    kind: str = "binary"
+    targets: int = 1
     model: dict[str, Any] = field(default_factory=dict)
     encoding: EncodingSettings = field(default_factory=EncodingSettings)
     epochs: int = 50

@@ -16,6 +16,7 @@ from modelling.batches import Dataset
 from modelling.models import RiskModel, build_model, model_config
 from modelling.training.config import TrainingConfig
 from modelling.training.loop import Watcher, ignore, run_stages, seed_of
+from modelling.training.objective import outputs_of
 from modelling.training.stages import Material, plan_stages
 from modelling.training.workers import Workers, choose_device
 
@@ -91,8 +92,8 @@ def fit_network(
     try:
         torch.manual_seed(seed_of(seed, "weights"))
         given = dict(config.model)
-        if config.auxiliary:
-            given["outputs"] = 1 + len(config.auxiliary)
+        if outputs_of(config) > 1:
+            given["outputs"] = outputs_of(config)
         settings = model_config(model, given)
         network = build_model(model, train.encoding, settings)
         if initial_weights:

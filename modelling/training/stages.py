@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from modelling.batches import MODALITIES, Batch, Dataset
@@ -19,7 +17,7 @@ from modelling.training.augment import augment_images
 from modelling.training.config import TrainingConfig
 from modelling.training.forecast import cut_for_forecast
 from modelling.training.loop import Stage
-from modelling.training.losses import binary_loss, focal_loss
+from modelling.training.objective import auxiliary_loss, task_labels, task_loss, task_score
 from modelling.training.predict import predict
 
 
@@ -29,38 +27,6 @@ class Material:
 
     train: Dataset
     tuning: Dataset
-
-
-def label_loss(config: TrainingConfig) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the summed loss of logits and labels that the settings name."""
-    if config.loss == "focal":
-        return partial(focal_loss, alpha=config.focal_alpha, gamma=config.focal_gamma)
-    return binary_loss
-
-
-def ranking_score(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> float:
-    """Return average precision, or minus the cross entropy when only one class is there."""
-    y = labels.astype(np.float64)
-    if 0 < y.sum() < y.size:
-        return float(average_precision_score(y, np.nan_to_num(logits, nan=-1e9)))
-    return -float(np.mean(np.logaddexp(0.0, logits) - y * logits)) if y.size else 0.0
-
-
-def auxiliary_loss(config: TrainingConfig, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the weighted sum of the further targets' losses; unknown ones (NaN) count nothing.
-
-    Parameters
-    ----------
-    outputs, targets
-        ``[n, k]``, in the order of ``config.auxiliary``.
-    """
-    total = outputs.new_zeros(())
-    for column, auxiliary in enumerate(config.auxiliary):
-        known = ~targets[:, column].isnan()
-        output, target = outputs[known, column], targets[known, column]
-        each = binary_loss(output, target) if auxiliary.kind == "binary" else ((output - target) ** 2).sum()
-        total = total + auxiliary.weight * each
-    return total
 
 
 def drop_modalities(batch: Batch, chance: float, generator: torch.Generator) -> Batch:
@@ -85,13 +51,13 @@ def _encoder_score(
     model: RiskModel, dataset: Dataset, part: str, config: TrainingConfig, device: str
 ) -> float:
     model.eval()
-    labels, logits = [], []
+    labels, outputs = [], []
     for batch in dataset.batches(token_budget=config.token_budget, max_samples=128):
         moved = batch.to(device)
         rows, found = model.encoder_logits(moved, part)
-        labels.append(moved.label[rows].double().cpu().numpy())
-        logits.append(found.double().cpu().numpy())
-    return ranking_score(np.concatenate(labels), np.concatenate(logits)) if labels else 0.0
+        labels.append(task_labels(config, moved)[rows].double().cpu().numpy())
+        outputs.append(found.double().cpu().numpy())
+    return task_score(config, np.concatenate(outputs), np.concatenate(labels)) if labels else 0.0
 
 
 def samples_with(model: RiskModel, dataset: Dataset, part: str) -> NDArray[np.bool_]:
@@ -106,11 +72,10 @@ def encoder_stage(
 ) -> Stage:
     """Train one encoder alone, on the training samples that have its input."""
     rows = np.flatnonzero(samples_with(model, material.train, part))
-    loss = label_loss(config)
 
     def batch_loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        kept, logits = model.encoder_logits(_augmented(batch, config, generator), part)
-        return loss(logits, batch.label[kept]), torch.tensor(float(len(kept)))
+        kept, outputs = model.encoder_logits(_augmented(batch, config, generator), part)
+        return task_loss(config, outputs, task_labels(config, batch)[kept]), torch.tensor(float(len(kept)))
 
     return Stage(
         name=f"{part} encoder",
@@ -141,7 +106,6 @@ def fusion_stage(
     present = material.train.all.present.numpy()
     alone = np.flatnonzero(present[:, 0] & ~present[:, 1:].any(axis=1))
     others = np.setdiff1d(np.arange(len(material.train)), alone)
-    loss = label_loss(config)
 
     def rows(generator: np.random.Generator) -> NDArray[np.int64]:
         drawn = generator.permutation(alone)[: round(config.unimodal_ratio * alone.size)]
@@ -150,18 +114,20 @@ def fusion_stage(
     def batch_loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         shown = drop_modalities(_augmented(batch, config, generator), config.modality_dropout, generator)
         outputs = forward(shown).float()
-        total = loss(outputs[:, 0], batch.label) + auxiliary_loss(config, outputs[:, 1:], batch.auxiliary)
+        total = task_loss(config, outputs, task_labels(config, batch)) + auxiliary_loss(
+            config, outputs, batch
+        )
         return total, torch.tensor(float(len(batch)))
 
     def score() -> float:
-        logits = predict(
+        outputs = predict(
             model,
             material.tuning,
             device=device,
             token_budget=config.token_budget,
             precision=config.precision,
         )
-        return ranking_score(material.tuning.all.label.double().numpy().round(), logits[:, 0])
+        return task_score(config, outputs, task_labels(config, material.tuning.all).double().numpy())
 
     return Stage(
         name="fusion",

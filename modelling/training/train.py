@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from modelling.batches import Dataset, fit_encoding, prepare
 from modelling.batches.encoding import CatalogueLike
@@ -24,6 +22,7 @@ from modelling.training.fit import fit_network
 from modelling.training.loop import Watcher, ignore
 from modelling.training.predict import predict
 from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_subjects
+from modelling.training.targets import labelled_rows, split_metrics
 from modelling.training.workers import choose_device, join_workers
 
 
@@ -38,7 +37,7 @@ class TrainedRun:
     digest
         Of weights and configuration.
     metrics
-        By split: AUROC, average precision, Brier score, samples, events.
+        By split; see :func:`modelling.training.targets.split_metrics`.
     card
         The model card as written.
     """
@@ -55,19 +54,6 @@ def code_version() -> str:
         return version("nightingale")
     except PackageNotFoundError:
         return "0+unknown"
-
-
-def split_metrics(labels: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Return samples, events, AUROC, average precision and Brier score (None where undefined)."""
-    events = int(labels.sum())
-    both = 0 < events < labels.size
-    return {
-        "samples": int(labels.size),
-        "events": events,
-        "auroc": round(float(roc_auc_score(labels, probability)), 4) if both else None,
-        "average_precision": round(float(average_precision_score(labels, probability)), 4) if both else None,
-        "brier": round(float(np.mean((probability - labels) ** 2)), 4) if labels.size else None,
-    }
 
 
 def resolve_config(config: TrainingConfig | Mapping[str, Any] | str, model: str) -> TrainingConfig:
@@ -92,6 +78,10 @@ def train(
     out: Path,
     seed: int = 0,
     horizon_hours: float | None = None,
+    kind: str = "binary",
+    labels: pl.DataFrame | None = None,
+    classes: Sequence[str] = (),
+    findings: pl.DataFrame | None = None,
     split: Mapping[int, str] | None = None,
     description: str = "",
     initial_weights: Mapping[str, torch.Tensor] | None = None,
@@ -102,7 +92,8 @@ def train(
     Parameters
     ----------
     samples
-        With ``boolean_value``; samples without a label are left out.
+        Samples without a label are left out; see :func:`modelling.training.targets.labelled_rows` for where
+        the label of each kind of task stands.
     encounters, events, recordings, images
         Tables; only what was known at a sample's prediction time is used.
     run_folder
@@ -120,6 +111,12 @@ def train(
         device type).
     horizon_hours
         How far ahead the task looks; recorded in the card. None leaves it to the task.
+    kind, labels, classes
+        Of the task: ``binary``, ``regression``, ``multiclass`` or ``multilabel``; its table of labels; the
+        names of its classes.
+    findings
+        Machine measurements and report terms of recordings; see
+        :func:`modelling.batches.encoding.fit_encoding`.
     split
         Subject to ``train``, ``tuning`` or ``held_out``; None draws one by patient.
     description
@@ -137,24 +134,26 @@ def train(
     watch = progress or ignore
     settings = resolve_config(config, model)
     workers = join_workers(choose_device(settings.device))
-    labelled = samples.drop_nulls("boolean_value").sort("subject_id", "prediction_time", "encounter_id")
-    if labelled.is_empty():
-        raise TrainingError("no sample has a label")
+    labelled, values, target = labelled_rows(samples, kind=kind, task=task, labels=labels, names=classes)
+    settings = replace(settings, kind=kind, targets=len(target.names))
+    labelled = labelled.with_row_index("position")
     names = split or split_subjects(
         labelled, tuning_share=settings.tuning_share, held_out_share=settings.held_out_share, seed=seed
     )
     parts = {name: part(labelled, names, name) for name in (TRAIN, TUNING, HELD_OUT)}
+    truth = {name: values[frame["position"].to_numpy()] for name, frame in parts.items()}
+    parts = {name: frame.drop("position") for name, frame in parts.items()}
     if parts[TRAIN].is_empty() or parts[TUNING].is_empty():
         raise TrainingError("training and tuning split both need samples")
-    tables = {"encounters": encounters, "events": events, "recordings": recordings}
+    target = target.fitted(truth[TRAIN])
+    tables = {"encounters": encounters, "events": events, "recordings": recordings, "findings": findings}
     watch("encode", 0, 4)
     encoding = fit_encoding(samples=parts[TRAIN], **tables, catalogue=catalogue, settings=settings.encoding)
     datasets: dict[str, Dataset] = {}
     for done, (name, frame) in enumerate(parts.items(), start=1):
         watch("encode", done, 4)
-        datasets[name] = prepare(
-            samples=frame, **tables, images=images, run_folder=run_folder, encoding=encoding
-        )
+        encoded = prepare(samples=frame, **tables, images=images, run_folder=run_folder, encoding=encoding)
+        datasets[name] = target.attach(encoded, truth[name])
     watch("encode", 4, 4)
 
     checkpoint = out / "checkpoint" / "state.safetensors"
@@ -171,14 +170,18 @@ def train(
     )
     network = fitted.network
 
-    logits = {
-        name: predict(network, dataset, device=fitted.device, token_budget=settings.token_budget)[:, 0]
+    outputs = {
+        name: predict(network, dataset, device=fitted.device, token_budget=settings.token_budget)
         for name, dataset in datasets.items()
     }
-    labels = {name: dataset.all.label.double().numpy() for name, dataset in datasets.items()}
-    calibration: Calibration = fit_calibration(logits[TUNING], labels[TUNING])
-    probability = {name: calibration.probability(values) for name, values in logits.items()}
-    metrics = {name: split_metrics(labels[name], probability[name]) for name in parts}
+    calibration = Calibration()
+    answers = {name: target.answers(found) for name, found in outputs.items()}
+    thresholds: list[dict[str, Any]] = []
+    if kind == "binary":
+        calibration = fit_calibration(outputs[TUNING][:, 0], truth[TUNING][:, 0])
+        answers = {name: calibration.probability(found[:, :1]) for name, found in outputs.items()}
+        thresholds = risk_thresholds(answers[TUNING][:, 0])
+    metrics = {name: split_metrics(target, truth[name], answers[name]) for name in parts}
     fields = {
         "model": model,
         "model_settings": fitted.settings,
@@ -187,7 +190,8 @@ def train(
         "task": task,
         "horizon_hours": horizon_hours,
         "calibration": calibration.to_dict(),
-        "thresholds": risk_thresholds(probability[TUNING]),
+        "thresholds": thresholds,
+        "target": target.to_dict(),
         "training": settings.to_dict(),
         "seed": seed,
         "code_version": code_version(),
@@ -201,12 +205,12 @@ def train(
         "catalogue_digest": catalogue.digest,
         "description": description,
         "modalities": [str(modality) for modality in network.modalities],
-        "thresholds": fields["thresholds"],
+        "thresholds": thresholds,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "trained_on": {
             "samples": {name: frame.height for name, frame in parts.items()},
             "subjects": {name: frame["subject_id"].n_unique() for name, frame in parts.items()},
-            "events": {name: metrics[name]["events"] for name in parts},
+            "events": {name: metrics[name].get("events") for name in parts},
             "features": len(encoding.features),
             "left_out": datasets[TRAIN].left_out,
             "unreadable_arrays": sum(len(dataset.failures) for dataset in datasets.values()),

@@ -54,7 +54,14 @@ def join_workers(device: str) -> Workers:
         return Workers()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return Workers(rank=dist.get_rank(), count=count)
+    return current_workers()
+
+
+def current_workers() -> Workers:
+    """Return this process among those of a group that was joined; alone without one."""
+    if not dist.is_initialized():
+        return Workers()
+    return Workers(rank=dist.get_rank(), count=dist.get_world_size())
 
 
 def leave_workers() -> None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import timedelta
 from pathlib import Path
 
-import polars as pl
 import pytest
-from simulated_stays import CATALOGUE, NOON, ward, write_small_model
+from mapped_folder import write_mapped
+from simulated_stays import CATALOGUE, NOON, write_small_model
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from deploy.command_line.evaluation import app
 from modelling.errors import EvaluationError
-from modelling.evaluation.mapped import evaluate_folder, labelled_samples, read_mapped
+from modelling.evaluation.mapped import evaluate_folder, labelled_cohort, read_mapped
 from modelling.registry.folder import read_folder, write_folder
 from modelling.scoring import load_model
-from validation.contracts import empty, write_table
 
 TASK = "in-hospital-mortality"
 
@@ -28,22 +26,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model folder, and a mapped folder of 80 stays, one of them without any value."""
     root = tmp_path_factory.mktemp("evaluation")
     write_small_model(root / "model")
-    samples, events, encounters, y = ward(80, seed=9)
-    events = events.filter(pl.col("subject_id") != 3)
-    outcomes = pl.DataFrame(
-        {
-            "encounter_id": samples["encounter_id"], "subject_id": samples["subject_id"],
-            "discharge_time": [NOON + timedelta(days=2)] * 80, "death_time": [None] * 80,
-            "died_in_hospital": y == 1, "icu_days": [4.0] * 80,
-        },
-        schema=empty("outcomes").schema,
-    )  # fmt: skip
     data = root / "data"
-    write_table(encounters, "encounters", data / "encounters.parquet")
-    write_table(outcomes, "outcomes", data / "outcomes.parquet")
-    for shard in range(2):
-        part = events.filter(pl.col("subject_id") % 2 == shard)
-        write_table(part, "events", data / "events" / f"{shard:04d}.parquet", shard=shard)
+    write_mapped(data, without_values=3)
     return root / "model", data
 
 
@@ -51,7 +35,7 @@ def test_samples_are_made_from_outcomes_or_taken_as_stored(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     _, data = folders
-    made = labelled_samples(read_mapped(data), TASK)
+    made = labelled_cohort(read_mapped(data), TASK).samples
     assert made.height == 80
     assert made["prediction_time"].unique().to_list() == [NOON]
     with pytest.raises(EvaluationError, match=r"no encounters\.parquet"):
@@ -64,7 +48,7 @@ def test_metrics_are_those_of_the_scores_and_nobody_is_hidden(folders: tuple[Pat
     evaluation, scores = evaluate_folder(loaded, read_mapped(data), resamples=20)
     assert evaluation.samples + sum(evaluation.skipped.values()) == 80
     assert evaluation.skipped == {"skip.no_usable_input": 1}
-    labels = labelled_samples(read_mapped(data), TASK).select("encounter_id", "boolean_value")
+    labels = labelled_cohort(read_mapped(data), TASK).samples.select("encounter_id", "boolean_value")
     both = scores.join(labels, on="encounter_id")
     expected = roc_auc_score(both["boolean_value"].to_numpy(), both["probability"].to_numpy())
     assert evaluation.metrics["auroc"].value == pytest.approx(expected)

@@ -218,7 +218,10 @@ def test_encoders_train_alone(dataset) -> None:
     batch = dataset.batch(np.arange(64))
     for modality in Modality:
         rows, logits = model.encoder_logits(batch, modality)
-        assert torch.equal(rows, torch.nonzero(batch.has(modality)).flatten()) and logits.shape == rows.shape
+        assert torch.equal(rows, torch.nonzero(batch.has(modality)).flatten()) and logits.shape == (
+            len(rows),
+            1,
+        )
         model.zero_grad()
         logits.sum().backward()
         own = {id(parameter) for parameter in model.encoder_parameters(modality)}
