@@ -12,7 +12,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 ZONE = "America/New_York"
 """Zone of the Beth Israel Deaconess Medical Center."""
@@ -20,8 +22,10 @@ FIRST_YEAR, LAST_YEAR = 1990, 2260
 
 
 @lru_cache(maxsize=4)
-def _summers(zone: str) -> tuple[pl.Series, pl.Series, timedelta, timedelta]:
+def _summers(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
     """Return, by year, the wall times between which every moment is summer time, and both offsets.
+
+    All are microseconds, the wall times since 1970.
 
     A wall time that occurs twice in autumn, or never in spring, is read as standard time, as PostgreSQL does,
     with which MIMIC-IV on FHIR was made.
@@ -37,8 +41,9 @@ def _summers(zone: str) -> tuple[pl.Series, pl.Series, timedelta, timedelta]:
     for year in range(FIRST_YEAR, LAST_YEAR):
         starts.append(_change(datetime(year, 1, 2), datetime(year, 7, 1), offset) + summer)  # noqa: DTZ001
         ends.append(_change(datetime(year, 7, 1), datetime(year, 12, 30), offset) + winter)  # noqa: DTZ001
-    times = pl.Datetime("us")
-    return pl.Series(starts, dtype=times), pl.Series(ends, dtype=times), winter, summer
+    first, last = (np.array(moments, dtype="datetime64[us]").astype(np.int64) for moments in (starts, ends))
+    tick = timedelta(microseconds=1)
+    return first, last, winter // tick, summer // tick
 
 
 def _change(low: datetime, high: datetime, offset: Callable[[datetime], timedelta]) -> datetime:
@@ -70,12 +75,14 @@ def to_utc(local: pl.Expr, *, zone: str = ZONE) -> pl.Expr:
 
 
 def _to_utc(walls: pl.Series, zone: str) -> pl.Series:
-    """Convert a series; on series each step runs once, while an expression repeats shared steps."""
+    """Convert a series; NumPy looks up each year's summer in a third of the time that polars takes."""
     starts, ends, winter, summer = _summers(zone)
-    year = walls.dt.year()
-    # Looking up by position is many times faster than by key; years outside the table have no time.
-    row = (year - FIRST_YEAR).set(~year.is_between(FIRST_YEAR, LAST_YEAR - 1), None).cast(pl.UInt32)
-    in_summer = (walls >= starts.gather(row)) & (walls < ends.gather(row))
-    frame = pl.DataFrame({"walls": walls, "summer": in_summer})
-    offset = pl.when(pl.col("summer")).then(summer).when(~pl.col("summer")).then(winter)
-    return frame.select((pl.col("walls") - offset).dt.replace_time_zone("UTC"))["walls"]
+    unknown = walls.is_null().to_numpy()
+    wall = walls.to_physical().fill_null(0).to_numpy()
+    row = walls.dt.year().fill_null(0).to_numpy() - FIRST_YEAR
+    # Years outside the table have no time.
+    unknown |= (row < 0) | (row >= LAST_YEAR - FIRST_YEAR)
+    row = np.where(unknown, 0, row)
+    in_summer = (wall >= starts[row]) & (wall < ends[row])
+    utc = pl.Series(walls.name, wall - np.where(in_summer, summer, winter)).cast(pl.Datetime("us", "UTC"))
+    return utc.set(pl.Series(unknown), None) if unknown.any() else utc

@@ -63,7 +63,7 @@ class Staging:
         for batch in batches(scan_table(path, schema), path):
             n += batch.height
             known = batch["itemid"].is_in(wanted)
-            counts.append(batch.filter(~known)["itemid"].value_counts())
+            counts.append(batch["itemid"].filter(~known).value_counts())
             self._wait(batch.filter(known))
             progress(stage, n, 0)
         self.rows = n
