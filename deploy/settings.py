@@ -154,6 +154,11 @@ class Destination(_Section):
     transparency_profiles: bool = Field(
         True, description="Write Device, Provenance and model card after HL7's AI Transparency drafts."
     )
+    report: Literal["none", "counts", "counts-and-page"] = Field(
+        "none",
+        description="Also write the morning report there: its counts as a MeasureReport, its page as a "
+        "DocumentReference.",
+    )
 
 
 class Storage(_Section):

@@ -16,6 +16,7 @@ from deploy.site_file import write_site
 from modelling.catalogue import load_catalogue
 from modelling.errors import ModellingError
 from modelling.registry.folder import read_folder
+from modelling.scoring.reference import write_reference
 from modelling.shipped_weights.ecg import load_signal_weights
 from modelling.training import train
 from modelling.training.config import PRESETS
@@ -87,6 +88,15 @@ def trained_model(root: Path, *, night: date, seed: int, watch: Watcher) -> tupl
         description=DESCRIPTION,
         initial_weights=load_signal_weights(),
         progress=watch,
+    )
+    write_reference(
+        folder,
+        samples=history.cohort.samples,
+        encounters=history.encounters,
+        events=history.events,
+        recordings=history.recordings,
+        images=history.images,
+        run_folder=run.path,
     )
     return folder, True
 

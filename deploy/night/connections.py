@@ -152,6 +152,7 @@ def destination_transport(
     base = settings.destination.base_url or settings.source.base_url
     if not base:
         raise SettingsError("destination.base_url: needed for destination.kind = 'fhir'")
+    written = WRITE_TYPES if settings.destination.report == "none" else (*WRITE_TYPES, "MeasureReport")
     auth = settings.destination.auth
     if settings.destination.base_url is None and auth.kind == "none":
         auth = settings.source.auth  # one server for both: one way to prove who we are
@@ -162,7 +163,7 @@ def destination_transport(
             base,
             settings,
             section="destination",
-            scopes=least_scopes(read=WRITE_TYPES, write=WRITE_TYPES),
+            scopes=least_scopes(read=WRITE_TYPES, write=written),
         ),
         extra_headers=settings.source.extra_headers if settings.destination.base_url is None else {},
         ca_bundle=settings.source.ca_bundle,

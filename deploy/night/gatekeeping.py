@@ -10,10 +10,10 @@ import polars as pl
 
 from deploy.night.accounts import count, skip_unscored, unmapped
 from deploy.night.connections import database
+from deploy.night.drift import compare_run
 from deploy.night.run import Run
 from deploy.settings import Settings
 from validation.contracts import empty
-from validation.drift import Reference, compare_night, input_values
 from validation.gate import GateThresholds, decide
 from validation.history import History
 from validation.profiles import RESOURCE_TYPES, Profiles, profile_night
@@ -22,9 +22,6 @@ from validation.reasons import Reason
 
 PROFILED = ["subject_id", "time", "available_time", "code", "numeric_value", "source_ref"]
 """Columns of the events that a profile reads."""
-
-DRIFT_VALUES = "profile/drift_values.parquet"
-"""What tonight's samples knew last, kept in the run folder for the report; it holds values of patients."""
 
 
 def thresholds(settings: Settings) -> GateThresholds:
@@ -35,14 +32,6 @@ def thresholds(settings: Settings) -> GateThresholds:
         quarantined_share_warning=settings.gate.quarantined_share_warning,
         skipped_share=settings.gate.skipped_share,
     )
-
-
-def read_reference(settings: Settings) -> Reference | None:
-    """Return the drift reference in the folder of the model that scores, or None where it has none."""
-    from deploy.night.scoring import model_folder  # torch takes seconds to import
-
-    folder = model_folder(settings) / "reference"
-    return Reference.load(folder) if folder.is_dir() else None
 
 
 def narrow_events(run: Run, name: str) -> pl.DataFrame:
@@ -75,18 +64,6 @@ def profile_run(settings: Settings, run: Run) -> Profiles:
     )
 
 
-def shard_values(run: Run) -> pl.DataFrame:
-    """Return what each sample knew last of each feature, shard by shard."""
-    samples = run.load("samples")
-    shards = sorted(run.path.glob("events/*.manifest.json"))
-    frames = [
-        input_values(run.load(f"events/{path.name.removesuffix('.manifest.json')}"), samples)
-        for path in shards
-    ]
-    values = pl.DataFrame(schema={"kind": pl.String, "name": pl.String, "value": pl.Float64})
-    return pl.concat([values, *frames])
-
-
 def decide_gate(settings: Settings, run: Run) -> dict[str, Any]:
     """Decide whether the night may be scored and written back.
 
@@ -104,14 +81,9 @@ def decide_gate(settings: Settings, run: Run) -> dict[str, Any]:
         After everything is written and every sample has its reason.
     """
     profiles = profile_run(settings, run)
-    reference = read_reference(settings)
-    if reference is not None:
-        values = shard_values(run)
-        (run.path / DRIFT_VALUES).parent.mkdir(parents=True, exist_ok=True)
-        values.write_parquet(run.path / DRIFT_VALUES)
-        profiles = replace(
-            profiles, drift=compare_night(reference, [values], asked=run.load("samples").height)
-        )
+    drift = compare_run(settings, run)
+    if drift is not None:
+        profiles = replace(profiles, drift=drift)
     profiles.save(run.path / "profile")
     decision = decide(
         profiles,

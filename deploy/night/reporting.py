@@ -6,19 +6,21 @@ import json
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import polars as pl
 
 from deploy.errors import DeployError
 from deploy.night.accounts import count, read_json, unmapped
 from deploy.night.connections import database
-from deploy.night.gatekeeping import DRIFT_VALUES, read_reference
+from deploy.night.drift import compare_run
+from deploy.night.report_delivery import deliver_report
 from deploy.night.run import Run
 from deploy.settings import Settings
+from fhir_adapter.write_back import NdjsonDrop
 from modelling.catalogue import load_catalogue
 from validation.calibration import calibrate, known_outcomes
-from validation.contracts import empty
-from validation.drift import compare_night, score_values
+from validation.contracts import empty, write_json
 from validation.gate import GateDecision
 from validation.history import History
 from validation.profiles import Profiles
@@ -57,16 +59,6 @@ def model_facts(settings: Settings, scores: pl.DataFrame) -> dict[str, str | Non
     }
 
 
-def compare_scored(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.DataFrame | None:
-    """Return drift of inputs and scores together, so that one correction covers all comparisons."""
-    reference = read_reference(settings)
-    path = run.path / DRIFT_VALUES
-    if reference is None or not path.is_file():
-        return None
-    values = [pl.read_parquet(path), score_values(scores)]
-    return compare_night(reference, values, asked=run.load("samples").height)
-
-
 def outcomes_to_date(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.DataFrame | None:
     """Return calibration over tonight's and all earlier scores of the same model whose outcome is known.
 
@@ -92,12 +84,25 @@ def outcomes_to_date(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.D
     return calibrate(pairs) if pairs.height else None
 
 
+def places(settings: Settings, run: Run) -> dict[str, str]:
+    """Return where what the night wrote lies: addresses without credentials, paths."""
+    destination = settings.destination
+    if destination.kind == "fhir":
+        written = urlsplit(destination.base_url or settings.source.base_url or "")
+        port = f":{written.port}" if written.port else ""
+        scores = f"{written.scheme}://{written.hostname}{port}{written.path} (RiskAssessment)"
+    else:
+        drop = NdjsonDrop(destination.folder / settings.site.name)
+        scores = str(drop.path("RiskAssessment", run.partition))
+    return {"Scores": scores, "Run folder": str(run.path), "Data Docs": "gate/data_docs/index.html below it"}
+
+
 def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> ReportFacts:
     """Read a run's facts; a step that was not reached leaves its section empty."""
     counts = count(run)
     scores = run.load_all("scores", "scores/*")
     profiles = Profiles.load(run.path / "profile")
-    drift = compare_scored(settings, run, scores) if scores.height else None
+    drift = compare_run(settings, run, scores=scores) if scores.height else None
     if drift is None and profiles is not None and profiles.drift.height:
         drift = profiles.drift
     history = History(database(settings))
@@ -141,6 +146,7 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
         calibration=outcomes_to_date(settings, run, scores),
         trends=trends,
         write_back=delivery,
+        places=places(settings, run),
         data_notes=(settings.site.data_note,) if settings.site.data_note else (),
         **model_facts(settings, scores),
     )
@@ -157,5 +163,8 @@ def write_morning_report(settings: Settings, run: Run) -> Path:
     run.path.mkdir(parents=True, exist_ok=True)
     facts = gather_facts(settings, run, generated_at=datetime.now(UTC))
     page = write_report(run.path, facts)
+    delivered = deliver_report(settings, facts, page.read_text("utf-8"))
+    if delivered:
+        write_json(delivered, page.parent / "delivery.json")
     run.report_progress("report", 1, 1)
     return page

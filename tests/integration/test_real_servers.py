@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from deploy.demo_hospital import build_hospital
+from deploy.night.report_delivery import deliver_report
 from deploy.servers import (
     HapiServer,
     LoadSummary,
@@ -24,6 +25,7 @@ from deploy.servers import (
     validate,
     validate_resources,
 )
+from deploy.settings import Settings
 from fhir_adapter.census import read_census
 from fhir_adapter.extract import extract_part
 from fhir_adapter.images.archive import FolderArchive, ImageArchive
@@ -33,6 +35,9 @@ from fhir_adapter.sources.folder import FolderSource
 from fhir_adapter.sources.search import SearchSource
 from fhir_adapter.transport import Transport
 from fhir_adapter.waveforms.archive import WaveformArchive
+from validation.equations import Counts
+from validation.report import ReportFacts, render_page
+from validation.report.exchange import document_reference, measure_report
 
 FOUND = {item.name: item for item in prerequisites()}
 
@@ -196,6 +201,30 @@ class TestLoadedHospital:
         fhir.empty()
         assert count(fhir.base_url, "Patient?_summary=count") == 0
 
+    def test_the_report_is_written_once_and_replaced_when_the_night_runs_again(
+        self, hospital: Path, loaded: tuple[HapiServer, Orthanc, LoadSummary]
+    ) -> None:
+        fhir, _, _ = loaded
+        settings = Settings(
+            source={"kind": "folder", "folder": hospital},
+            destination={"kind": "fhir", "base_url": fhir.base_url, "report": "counts-and-page"},
+        )
+        for pulled in (5, 6):
+            facts = ReportFacts(
+                site="ward",
+                partition="2026-01-15",
+                prediction_time=None,
+                replay="icu+48h",
+                generated_at=datetime(2026, 1, 15, 5, 30, tzinfo=UTC),
+                counts=Counts(pulled=pulled, accepted=pulled),
+            )
+            delivered = deliver_report(settings, facts, render_page(facts))
+            assert delivered == {"MeasureReport": "written", "DocumentReference": "written"}
+        bundle = httpx.get(f"{fhir.base_url}/MeasureReport", timeout=60).json()
+        (report,) = (entry["resource"] for entry in bundle["entry"])
+        assert report["group"][0]["population"][0]["count"] == 6
+        assert report["meta"]["versionId"] == "2"
+
 
 @needs(*JAVA)
 @pytest.mark.hapi
@@ -237,8 +266,20 @@ def test_the_validator_finds_what_is_wrong() -> None:
     }
     wrong = good | {"status": "done"}
     more_than_certain = good | {"prediction": [{"probabilityDecimal": 101}]}
-    result = validate_resources([good, wrong, more_than_certain])
-    assert result.resources == 3
+    facts = ReportFacts(
+        site="ward",
+        partition="2026-01-15",
+        prediction_time=datetime(2026, 1, 15, 4, tzinfo=UTC),
+        generated_at=datetime(2026, 1, 15, 5, 30, tzinfo=UTC),
+        counts=Counts(pulled=5, accepted=5),
+    )
+    uri = "https://hospital.example"
+    report = [
+        measure_report(facts, site_uri=uri),
+        document_reference(facts, render_page(facts), site_uri=uri),
+    ]
+    result = validate_resources([good, wrong, more_than_certain, *report])
+    assert result.resources == 5
     assert {issue.line for issue in result.errors} == {2, 3}
     assert [len(issues) > 1 for issues in result.by_file().values()] == [True]
 

@@ -77,6 +77,9 @@ class ReportFacts:
         is artificial".
     data_docs
         Path of the Data Docs relative to the report's folder; None hides the link.
+    places
+        Where what belongs to the night lies, by name: files of RiskAssessments, quarantine, a server's
+        base address. Shown as text, since a browser on another machine could not follow them.
     """
 
     site: str
@@ -107,6 +110,7 @@ class ReportFacts:
     write_back: Mapping[str, int] = field(default_factory=dict)
     data_notes: tuple[str, ...] = ()
     data_docs: str | None = "../gate/data_docs/index.html"
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, columns in _COLUMNS.items():
@@ -135,6 +139,7 @@ class ReportFacts:
             },
             "counts": self.counts.to_dict(),
             "write_back": dict(self.write_back),
+            "places": dict(self.places),
             "equations": [equation.to_dict() for equation in check_equations(self.counts)],
             "gate": self.gate.to_dict() if self.gate else None,
             "quarantined": with_explanations(self.quarantined).to_dicts(),

@@ -22,6 +22,7 @@ def run(tmp_path: Path) -> Path:
     extract, later = folder / "extract" / "part", folder / "quarantine"
     extract.mkdir(parents=True)
     later.mkdir()
+    (folder / "run.json").write_text("{}")
     table(
         "quarantine",
         [
