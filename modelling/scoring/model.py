@@ -15,6 +15,7 @@ from modelling.models import RiskModel, build_model
 from modelling.registry.folder import ModelFolder, read_folder
 from modelling.scoring.encoders import Encoders, build_encoders
 from modelling.training.calibrate import Calibration
+from modelling.training.intervals import ProbabilityInterval, interval_from_dict
 from modelling.training.workers import choose_device
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class ScoringModel:
         What turns ECGs and images into embeddings before the network; None if it reads neither.
     thresholds
         Lowest probability of each risk level.
+    interval
+        Conformal bounds of the probability; None for a model that was trained without.
     name, version, digest, task, horizon_hours
         Identity, as written into scores.
     device, dtype
@@ -55,6 +58,7 @@ class ScoringModel:
     device: str
     dtype: torch.dtype
     card: dict[str, Any]
+    interval: ProbabilityInterval | None = None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -90,6 +94,7 @@ def scoring_model(folder: ModelFolder, *, device: str = "auto") -> ScoringModel:
         network = build_model(config["model"], encoding, config["model_settings"])
         network.load_state_dict(folder.weights)
         calibration = Calibration(**config["calibration"])
+        interval = interval_from_dict(config.get("conformal"))
     except (KeyError, TypeError, RuntimeError, ModellingError) as error:
         raise CheckpointFormatError(
             f"weights and configuration in {folder.path.name!r} do not fit ({type(error).__name__})"
@@ -103,6 +108,7 @@ def scoring_model(folder: ModelFolder, *, device: str = "auto") -> ScoringModel:
         encoding=encoding,
         calibration=calibration,
         thresholds=config["thresholds"],
+        interval=interval if isinstance(interval, ProbabilityInterval) else None,
         name=card["name"],
         version=card["version"],
         digest=folder.digest,

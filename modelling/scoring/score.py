@@ -64,6 +64,7 @@ def _fields(
     """Return the computed fields of each sample of a batch."""
     encoded = batch.to(model.device, model.dtype)
     p = probabilities(model, encoded)
+    low, high = model.interval.bounds(np.round(p, DIGITS)) if model.interval else (None, None)
     changes = modality_contributions(model, encoded, p)
     features = (
         feature_contributions(model, encoded, p, token_budget=token_budget) if explain else [[]] * len(batch)
@@ -99,6 +100,8 @@ def _fields(
         result.append(
             {
                 "probability": round(float(p[row]), DIGITS) if np.isfinite(p[row]) else None,
+                "lower": None if low is None else round(float(low[row]), DIGITS),
+                "upper": None if high is None else round(float(high[row]), DIGITS),
                 "modalities_present": [str(m) for m in present],
                 "modalities_missing": [str(m) for m in model.modalities if m not in present],
                 "contributions": [
@@ -289,8 +292,6 @@ def _tables(
                 "model_version": model.version,
                 "model_digest": model.digest,
                 "value": None,
-                "lower": None,
-                "upper": None,
                 "risk_level": risk_level(fields["probability"], model.thresholds),
                 "horizon_hours": model.horizon_hours,
                 "computed_on": model.device,

@@ -25,27 +25,27 @@ SMALLEST_SPLIT = 30
 
 @dataclass(frozen=True, kw_only=True)
 class ProbabilityInterval:
-    """Lower and upper probability of a logit.
+    """Lower and upper bound of a calibrated probability.
 
     The isotonic fit of the tuning split with the sample added as a non-event, and as an event: one of the two is
     the fit that holds the truth, so that the pair is calibrated whatever the distribution. The pair is
-    tabulated on a grid of logits and straight between.
+    tabulated on a grid of probabilities and straight between.
 
     Attributes
     ----------
-    logits, lower, upper
-        ``[grid]``, ascending.
+    grid, lower, upper
+        Ascending, of one length.
     """
 
-    logits: Sequence[float]
+    grid: Sequence[float]
     lower: Sequence[float]
     upper: Sequence[float]
 
-    def bounds(self, logits: Floats, probability: Floats) -> tuple[Floats, Floats]:
+    def bounds(self, probability: Floats) -> tuple[Floats, Floats]:
         """Return lower and upper bounds, widened where needed to hold the reported probability."""
-        z = np.asarray(logits, dtype=np.float64)
-        low, high = np.interp(z, self.logits, self.lower), np.interp(z, self.logits, self.upper)
-        return np.minimum(low, probability), np.maximum(high, probability)
+        p = np.asarray(probability, dtype=np.float64)
+        low, high = np.interp(p, self.grid, self.lower), np.interp(p, self.grid, self.upper)
+        return np.minimum(low, p), np.maximum(high, p)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
@@ -81,22 +81,28 @@ class ValueInterval:
         return {"kind": "split-conformal", **asdict(self)}
 
 
-def fit_probability_interval(logits: Floats, labels: Floats) -> ProbabilityInterval | None:
-    """Fit Venn-Abers bounds on the tuning split; None where it is too small or holds one class only."""
-    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    if z.size < SMALLEST_SPLIT or y.sum() in (0.0, float(y.size)):
+def fit_probability_interval(probability: Floats, labels: Floats) -> ProbabilityInterval | None:
+    """Fit Venn-Abers bounds on the tuning split; None where it is too small or holds one class only.
+
+    Parameters
+    ----------
+    probability, labels
+        ``[n]``; any score that ranks as the reported probability does gives the same bounds.
+    """
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if p.size < SMALLEST_SPLIT or y.sum() in (0.0, float(y.size)):
         return None
-    order = np.argsort(z, kind="stable")
-    z, y = z[order], y[order]
-    grid = np.unique(np.quantile(z, np.linspace(0, 1, min(GRID, z.size))))
+    order = np.argsort(p, kind="stable")
+    p, y = p[order], y[order]
+    grid = np.unique(np.round(np.quantile(p, np.linspace(0, 1, min(GRID, p.size))), 8))
     lower, upper = np.empty_like(grid), np.empty_like(grid)
     for position, point in enumerate(grid):
         # Ties stand on the far side of the new point, so that they can pull it neither up nor down for free.
-        left, right = np.searchsorted(z, point, "left"), np.searchsorted(z, point, "right")
+        left, right = np.searchsorted(p, point, "left"), np.searchsorted(p, point, "right")
         lower[position] = isotonic_regression(np.insert(y, left, 0.0))[left]
         upper[position] = isotonic_regression(np.insert(y, right, 1.0))[right]
     return ProbabilityInterval(
-        logits=np.round(grid, 6).tolist(),
+        grid=grid.tolist(),
         lower=np.round(np.maximum.accumulate(lower), 6).tolist(),
         upper=np.round(np.maximum.accumulate(upper), 6).tolist(),
     )

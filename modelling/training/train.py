@@ -19,6 +19,12 @@ from modelling.training.calibrate import Calibration, fit_calibration, risk_thre
 from modelling.training.config import TrainingConfig, preset
 from modelling.training.curves import draw_curves
 from modelling.training.fit import fit_network
+from modelling.training.intervals import (
+    ProbabilityInterval,
+    ValueInterval,
+    fit_probability_interval,
+    fit_value_interval,
+)
 from modelling.training.loop import Watcher, ignore
 from modelling.training.predict import predict
 from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_subjects
@@ -177,10 +183,14 @@ def train(
     calibration = Calibration()
     answers = {name: target.answers(found) for name, found in outputs.items()}
     thresholds: list[dict[str, Any]] = []
+    conformal: ProbabilityInterval | ValueInterval | None = None
     if kind == "binary":
         calibration = fit_calibration(outputs[TUNING][:, 0], truth[TUNING][:, 0])
         answers = {name: calibration.probability(found[:, :1]) for name, found in outputs.items()}
-        thresholds = risk_thresholds(answers[TUNING][:, 0])
+        thresholds = risk_thresholds(answers[TUNING][:, 0], truth[TUNING][:, 0])
+        conformal = fit_probability_interval(answers[TUNING][:, 0], truth[TUNING][:, 0])
+    elif kind == "regression":
+        conformal = fit_value_interval(truth[TUNING][:, 0], answers[TUNING][:, 0])
     metrics = {name: split_metrics(target, truth[name], answers[name]) for name in parts}
     fields = {
         "model": model,
@@ -191,6 +201,7 @@ def train(
         "horizon_hours": horizon_hours,
         "calibration": calibration.to_dict(),
         "thresholds": thresholds,
+        "conformal": None if conformal is None else conformal.to_dict(),
         "target": target.to_dict(),
         "training": settings.to_dict(),
         "seed": seed,
