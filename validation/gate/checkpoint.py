@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from validation.gate.data_docs import make_readable_offline
@@ -25,7 +26,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = (
 
 SUITES = Path(__file__).parent / "suites"
 
-KEYS = {"features": "feature", "wards": "ward", "sources": "source", "drift": "name"}
+KEYS = {"features": "feature", "wards": "ward", "sources": "source", "drift": "comparison"}
 """Column that names a row of each profile table, shown where a row breaks an expectation."""
 
 SHOWN_ROWS = 8
@@ -154,13 +155,17 @@ def _observed(suite: str, column: str | None, result: Mapping[str, Any]) -> str:
     rows = result.get("unexpected_index_list") or []
     key = KEYS.get(suite)
     if key and column and rows:
-        shown = [f"{row.get(key)} {_number(row.get(column))}" for row in rows[:SHOWN_ROWS]]
+        shown = [_row(row.get(key), row.get(column)) for row in rows[:SHOWN_ROWS]]
         more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
         return f"{column}: " + ", ".join(shown) + more
     values = result.get("unexpected_list") or result.get("partial_unexpected_list") or []
     if values and column:
         return f"{column}: " + ", ".join(_number(value) for value in values[:SHOWN_ROWS])
     return f"{result.get('unexpected_count', 'some')} row(s) in {column or suite}"
+
+
+def _row(name: Any, value: Any) -> str:
+    return str(name) if isinstance(value, bool | np.bool_) else f"{name} {_number(value)}"
 
 
 def _number(value: Any) -> str:

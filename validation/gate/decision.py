@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from validation.contracts import write_json
+from validation.drift import describe_comparison
 from validation.errors import GateStopped
 from validation.profiles import Profiles
 
@@ -190,8 +191,10 @@ def decide(
 
     thresholds = thresholds or GateThresholds()
     suites, digest = read_suites()
+    tables = {name: table for name, table in profiles.tables().items() if name in suites}
+    tables["drift"] = tables["drift"].with_columns(describe_comparison().alias("comparison"))
     evaluation = evaluate(
-        {name: table for name, table in profiles.tables().items() if name in suites},
+        tables,
         suites=suites,
         parameters=asdict(thresholds),
         docs_folder=work_folder / "data_docs",

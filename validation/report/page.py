@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from validation.contracts import write_json
+from validation.drift import describe_comparison
 from validation.equations import check_equations
 from validation.report import charts
 from validation.report.facts import DISCLAIMER, ReportFacts, keep_presentable_codes, with_explanations
@@ -31,6 +32,7 @@ TRENDS: dict[str, tuple[str, bool]] = {
 """Metrics of the history shown as small charts: title, and whether a share."""
 
 SHOWN_FEATURES = 60
+SHOWN_COMPARISONS = 20
 
 
 def render_page(facts: ReportFacts) -> str:
@@ -124,7 +126,13 @@ def _features(table: pl.DataFrame | None) -> list[dict[str, object]]:
 def _drift(table: pl.DataFrame | None) -> list[dict[str, object]]:
     if table is None or table.is_empty():
         return []
-    return table.sort("drifted", "psi", descending=[True, True], nulls_last=True).head(20).to_dicts()
+    ordered = table.sort("drifted", "q_value", "kind", "name", descending=[True, False, False, False])
+    distance, missing = pl.col("distance"), pl.col("kind") == "missing"
+    points = pl.format("{} points", (100 * distance).round(0).cast(pl.Int64).cast(pl.String))
+    signed = pl.when(distance > 0).then(pl.format("+{}", points)).otherwise(points)
+    change = pl.when(missing).then(signed).otherwise(distance.round_sig_figs(2).cast(pl.String))
+    shown = ordered.with_columns(change.alias("change"), describe_comparison().alias("compared"))
+    return shown.head(SHOWN_COMPARISONS).to_dicts()
 
 
 def _score_chart(bins: pl.DataFrame) -> Markup | None:
