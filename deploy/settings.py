@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from deploy.errors import SettingsError
+from deploy.model_settings import Monitoring, Promotion, Retraining
 
 CONFIG_VARIABLE = "NIGHTINGALE_CONFIG"
 
@@ -224,6 +225,9 @@ class Settings(BaseSettings):
     storage: Storage = Field(default_factory=Storage)
     night: Night = Field(default_factory=Night)
     gate: Gate = Field(default_factory=Gate)
+    retraining: Retraining = Field(default_factory=Retraining)
+    promotion: Promotion = Field(default_factory=Promotion)
+    monitoring: Monitoring = Field(default_factory=Monitoring)
 
     @classmethod
     def settings_customise_sources(

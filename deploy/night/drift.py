@@ -20,11 +20,11 @@ MOST_SAMPLES = 20_000
 """Samples compared: far more than any test needs, and few enough to hold in memory."""
 
 
-def read_reference(settings: Settings) -> Reference | None:
+def read_reference(settings: Settings, run: Run) -> Reference | None:
     """Return the drift reference in the folder of the model that scores, or None where it has none."""
     from deploy.night.scoring import model_folder  # torch takes seconds to import
 
-    folder = model_folder(settings) / "reference"
+    folder = model_folder(settings, run) / "reference"
     return Reference.load(folder) if folder.is_dir() else None
 
 
@@ -54,7 +54,7 @@ def _embeddings(
     from modelling.batches import Modality
     from modelling.scoring.reference import embed_latest
 
-    model = night_model(settings)
+    model = night_model(settings, run)
     encounters = run.load("encounters")
     tables = {Modality.ECG: "recordings", Modality.CXR: "images"}
     frames = []
@@ -89,7 +89,7 @@ def compare_run(settings: Settings, run: Run, *, scores: pl.DataFrame | None = N
     polars.DataFrame or None
         Result of :func:`validation.drift.compare_night`; None where the model has no reference.
     """
-    reference = read_reference(settings)
+    reference = read_reference(settings, run)
     if reference is None:
         return None
     path: Path = run.path / VALUES

@@ -10,8 +10,18 @@ from modelling.errors import CheckpointDigestError, CheckpointFormatError
 from modelling.registry.folder import CARD, CONFIG, CURVES, METRICS, WEIGHTS, ModelFolder, read_folder
 from validation.contracts import file_digest
 
-KEPT = (WEIGHTS, CONFIG, CARD, METRICS, CURVES, "evaluation.html", "evaluation.json")
-"""The files of a model that the registry takes; all but the weights are JSON, a picture or a page."""
+KEPT = (
+    WEIGHTS,
+    CONFIG,
+    CARD,
+    METRICS,
+    CURVES,
+    "evaluation.html",
+    "evaluation.json",
+    "reference/reference.parquet",
+    "reference/axes.npz",
+)
+"""The files of a model that the registry takes: weights, JSON, a picture, a page, and the drift reference."""
 EXECUTABLE = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy", ".py", ".so", ".h5")
 
 
@@ -56,6 +66,7 @@ class ModelObjects:
             try:
                 for name in KEPT:
                     if (folder / name).is_file():
+                        (temporary / name).parent.mkdir(exist_ok=True)
                         shutil.copyfile(folder / name, temporary / name)
                 # What was copied is judged again: the source may have changed meanwhile.
                 if read_folder(temporary).digest != read.digest:
@@ -71,7 +82,12 @@ class ModelObjects:
 
     def digests(self, digest: str) -> dict[str, str]:
         """Return the SHA-256 of each file of a stored model."""
-        return {item.name: file_digest(item) for item in sorted(self.path(digest).iterdir())}
+        root = self.path(digest)
+        return {
+            item.relative_to(root).as_posix(): file_digest(item)
+            for item in sorted(root.rglob("*"))
+            if not item.is_dir()
+        }
 
     def verified(self, digest: str, files: dict[str, str]) -> Path:
         """Return a stored model's folder after checking every file against its recorded SHA-256.

@@ -150,7 +150,7 @@ def test_a_changed_weights_file_is_noticed(tmp_path: Path, monkeypatch: pytest.M
     import shutil
 
     from deploy.doctor.storage import check_model
-    from deploy.night.scoring import SHIPPED_BY_TASK
+    from deploy.champion import SHIPPED_BY_TASK
     from deploy.settings import load_settings
 
     monkeypatch.setenv("NIGHTINGALE_CONFIG", "")
