@@ -57,6 +57,10 @@ class RiskModel(nn.Module, ABC):
         """Return the modality that a part reads; None for what every sample has."""
         return Modality(part)
 
+    def fusion_parameters(self) -> list[nn.Parameter]:
+        """Return what is trained after the encoders: everything, unless a model keeps some of it frozen."""
+        return list(self.parameters())
+
     def forecast_values(self, batch: Batch) -> Tensor:
         """Return the expected standardised value of every feature in the next hours, ``[n, n_tokens]``."""
         raise NotImplementedError(f"{type(self).__name__} cannot forecast")

@@ -10,7 +10,8 @@ from modelling.baselines.ensemble_config import EnsembleConfig
 from modelling.batches import Encoding
 from modelling.errors import TrainingError
 from modelling.models.base import RiskModel
-from modelling.models.medfuse import MedFuse, MedFuseConfig
+from modelling.models.medfuse import MedFuseConfig
+from modelling.models.medfuse_baselines import build_medfuse
 from modelling.models.medm2t import MedM2T, MedM2TConfig
 from modelling.models.mufuse import MuFuse, MuFuseConfig
 from modelling.models.nightingale import Nightingale, NightingaleConfig
@@ -25,7 +26,7 @@ def _ensemble(encoding: Encoding, config: EnsembleConfig) -> RiskModel:
 
 MODELS: dict[str, tuple[Callable[[Encoding, Any], RiskModel], type[Any]]] = {
     "ensemble": (_ensemble, EnsembleConfig),
-    "medfuse": (MedFuse, MedFuseConfig),
+    "medfuse": (build_medfuse, MedFuseConfig),
     "medm2t": (MedM2T, MedM2TConfig),
     "mufuse": (MuFuse, MuFuseConfig),
     "nightingale": (Nightingale, NightingaleConfig),

@@ -201,6 +201,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 1.452e-5,
             "pretrain_learning_rate": 5.3985e-4,
             "augment": True,
+            "model": {"modalities": ("ehr", "cxr")},
         },
         # MedM2T 2025 on ICU mortality: at most 20 epochs, batches of 32.
         "medm2t": {

@@ -134,7 +134,7 @@ def fusion_stage(
         rows=rows,
         loss=batch_loss,
         score=score,
-        parameters=list(model.parameters()),
+        parameters=model.fusion_parameters(),
         mode=lambda: _train_mode(model, freeze=config.freeze_batch_norm and config.pretrain_epochs > 0),
         epochs=config.epochs,
         learning_rate=config.learning_rate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import nn
 
 from modelling.batches import EncodingSettings, ImageSettings, Modality, fit_encoding, prepare
 from modelling.batches.encoding import BENCHMARK, Encoding, FeatureEncoding, GridVariable
+from modelling.errors import TrainingError
 from modelling.models import build_model
 from modelling.models.encoders import ImageResNet
 from modelling.models.grid import Grid
+from modelling.models.medfuse_baselines import FUSIONS
 
 SMALL = {
     "hidden": 16,
@@ -96,6 +99,15 @@ def medfuse(dataset, **changes) -> nn.Module:
     return model.eval()
 
 
+def start_away_from_zero(model: nn.Module) -> None:
+    """Give learnt vectors that begin at zero a value, so that a test sees whether they are used."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.ndim == 1 and parameter.requires_grad and not parameter.any():
+            with torch.no_grad():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+
+
 def test_the_grid_has_the_benchmarks_76_channels(dataset) -> None:
     assert dataset.encoding.grid_channels == 76 == Grid(dataset.encoding).channels
 
@@ -130,22 +142,27 @@ def test_the_grid_agrees_with_a_plain_loop(dataset) -> None:
             assert np.allclose(grid[row, step].numpy(), expected, atol=1e-4)
 
 
-def test_a_score_does_not_depend_on_batch_mates_order_or_padding(dataset) -> None:
-    model = medfuse(dataset).double()
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_score_does_not_depend_on_batch_mates_order_or_padding(dataset, fusion: str) -> None:
+    model = medfuse(dataset, fusion=fusion).double()
+    start_away_from_zero(model)
     whole = dataset.batch(np.arange(64)).to(dtype=torch.float64)
     with torch.no_grad():
         together = model(whole)[:, 0]
-        alone = torch.cat([model(dataset.batch([row]).to(dtype=torch.float64))[:, 0] for row in range(64)])
+        some = range(0, 64, 3)
+        alone = torch.cat([model(dataset.batch([row]).to(dtype=torch.float64))[:, 0] for row in some])
         order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
         permuted = model(whole.take(order))[:, 0]
     assert together.std() > 0
-    assert torch.allclose(together, alone, atol=1e-12) and torch.allclose(
+    assert torch.allclose(together[::3], alone, atol=1e-12) and torch.allclose(
         permuted, together[order], atol=1e-12
     )
 
 
-def test_every_subset_of_modalities_gives_a_finite_score_of_its_own(dataset) -> None:
-    model = medfuse(dataset)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_subset_of_modalities_gives_a_finite_score_of_its_own(dataset, fusion: str) -> None:
+    model = medfuse(dataset, fusion=fusion)
+    start_away_from_zero(model)
     full = int(torch.nonzero(dataset.all.present.all(1)).flatten()[0])
     batch = dataset.batch([full])
     subsets = [[m for bit, m in enumerate(Modality) if mask >> bit & 1] for mask in range(8)]
@@ -154,12 +171,11 @@ def test_every_subset_of_modalities_gives_a_finite_score_of_its_own(dataset) -> 
     assert np.isfinite(scores).all() and len(set(scores)) == 8
 
 
-def test_what_is_absent_is_never_looked_at(dataset) -> None:
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_is_absent_is_never_looked_at(dataset, fusion: str) -> None:
     """A hidden modality's content must not matter, not even when it is not a number."""
-    model = medfuse(dataset)
+    model = medfuse(dataset, fusion=fusion)
     batch = dataset.batch(np.arange(32)).without(Modality.ECG, Modality.CXR)
-    from dataclasses import replace
-
     with torch.no_grad():
         broken = replace(
             batch, ecg=torch.full_like(batch.ecg, float("nan")), image=torch.full_like(batch.image, 255)
@@ -167,14 +183,15 @@ def test_what_is_absent_is_never_looked_at(dataset) -> None:
         assert torch.equal(model(batch), model(broken))
 
 
-def test_absent_images_do_not_reach_batch_norm(dataset) -> None:
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_absent_images_do_not_reach_batch_norm(dataset, fusion: str) -> None:
     """Training on present images among absent ones moves the statistics as training on the present ones alone."""
     both = dataset.batch(np.arange(64))
     present = torch.nonzero(both.has(Modality.CXR)).flatten()
     assert 0 < len(present) < 64
     statistics = []
     for batch in (both, both.take(present)):
-        model = medfuse(dataset, dropout=0.0).train()
+        model = medfuse(dataset, fusion=fusion, dropout=0.0).train()
         model(batch)
         statistics.append(
             torch.cat(
@@ -182,7 +199,7 @@ def test_absent_images_do_not_reach_batch_norm(dataset) -> None:
             )
         )
     assert torch.allclose(*statistics, atol=1e-6)
-    model = medfuse(dataset).train()
+    model = medfuse(dataset, fusion=fusion).train()
     before = model.picture.bn1.running_mean.clone()
     model(both.without(Modality.CXR))
     assert torch.equal(before, model.picture.bn1.running_mean)
@@ -227,3 +244,73 @@ def test_encoders_train_alone(dataset) -> None:
         own = {id(parameter) for parameter in model.encoder_parameters(modality)}
         moved = {id(parameter) for parameter in model.parameters() if parameter.grad is not None}
         assert moved == own
+
+
+def test_joint_fusion_reads_zeros_or_a_learnt_vector_in_place_of_what_is_absent(dataset) -> None:
+    batch = dataset.batch(np.arange(16)).without(Modality.CXR)
+    learnt, zeros = (medfuse(dataset, fusion="joint", missing=missing) for missing in ("learnt", "zeros"))
+    assert torch.equal(learnt(batch), zeros(batch))  # both begin at zero
+    for model, moves in ((learnt, True), (zeros, False)):
+        model(batch).sum().backward()
+        gradient = model.absent["cxr"].grad
+        assert (gradient is not None and bool(gradient.any())) == moves
+        assert model.absent["cxr"].requires_grad == moves
+    with pytest.raises(TrainingError, match="zeros or learnt"):
+        medfuse(dataset, fusion="joint", missing="mean")
+
+
+def test_early_fusion_leaves_the_encoders_as_they_are(dataset) -> None:
+    early, joint = medfuse(dataset, fusion="early"), medfuse(dataset, fusion="joint")
+    encoders = {id(p) for part in ("ehr", "ecg", "cxr") for p in early.encoder_parameters(part)}
+    assert not encoders & {id(p) for p in early.fusion_parameters()}
+    assert len(joint.fusion_parameters()) == len(list(joint.parameters()))
+
+
+@torch.no_grad()
+def test_one_unified_classifier_reads_each_modality_and_their_mean(dataset) -> None:
+    model = medfuse(dataset, fusion="unified")
+    batch = dataset.batch([int(torch.nonzero(dataset.all.present.all(1)).flatten()[0])])
+    alone = [
+        float(model(batch.without(*(other for other in Modality if other is not modality))))
+        for modality in Modality
+    ]
+    assert float(model(batch)) == pytest.approx(np.mean(alone), abs=1e-6)  # the classifier is linear
+
+
+def test_mmtm_gates_each_modality_by_all_and_a_lone_one_not_at_all(dataset) -> None:
+    model = medfuse(dataset, fusion="mmtm")
+    batch = dataset.batch(np.flatnonzero(dataset.all.present.all(1).numpy())[:8])
+    only = batch.without(Modality.ECG, Modality.CXR)
+    assert torch.allclose(model(only), model.encoder_logits(only, "ehr")[1], atol=1e-6)
+    heads = [model.encoder_logits(batch, modality)[1] for modality in Modality]
+    assert not torch.allclose(model(batch), sum(heads) / 3, atol=1e-3)
+    with torch.no_grad():
+        for gate in model.excite.values():
+            gate.weight.zero_()
+            gate.bias.fill_(50.0)  # gates wide open
+    assert torch.allclose(model(batch), sum(heads) / 3, atol=1e-5)
+
+
+def test_daft_scales_and_shifts_the_ehr_by_the_others(dataset) -> None:
+    model = medfuse(dataset, fusion="daft")
+    batch = dataset.batch(np.flatnonzero(dataset.all.present.all(1).numpy())[:8])
+    only = batch.without(Modality.ECG, Modality.CXR)
+    plain = model.head(model.encode(only, Modality.EHR)[1])
+    assert torch.allclose(model(only), plain, atol=1e-6)
+    assert not torch.allclose(model(batch), plain, atol=1e-4)
+    with torch.no_grad():
+        model.affine.weight.zero_()
+    assert torch.allclose(model(batch), plain, atol=1e-6)
+    with pytest.raises(TrainingError, match="daft needs the EHR"):
+        medfuse(dataset, fusion="daft", modalities=("ehr",))
+
+
+def test_the_lstm_on_the_ehr_alone_has_no_other_encoder(dataset) -> None:
+    model = medfuse(dataset, modalities=("ehr",))
+    assert model.modalities == (Modality.EHR,) and not hasattr(model, "picture")
+    batch = dataset.batch(np.arange(32))
+    assert torch.equal(model(batch), model(batch.without(Modality.ECG, Modality.CXR)))
+    with pytest.raises(TrainingError, match="not smell"):
+        medfuse(dataset, modalities=("smell",))
+    with pytest.raises(TrainingError, match="no fusion 'x'"):
+        medfuse(dataset, fusion="x")

@@ -150,6 +150,15 @@ def test_accumulated_gradients_are_the_whole_batchs(stays: Ward, tmp_path: Path)
         assert torch.allclose(tensor, weights(four)[name], atol=2e-5), name
 
 
+def test_early_fusion_trains_on_top_of_frozen_encoders(stays: Ward, tmp_path: Path) -> None:
+    early = replace(TINY, model={**TINY.model, "fusion": "early"})
+    before, after = (
+        weights(run(stays, tmp_path / str(epochs), replace(early, epochs=epochs)).folder) for epochs in (0, 2)
+    )
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head", "absent"}
+
+
 def test_splits_are_by_patient_and_stratified() -> None:
     samples = pl.DataFrame(
         {"subject_id": np.repeat(np.arange(200), 3), "boolean_value": np.repeat(np.arange(200) % 5 == 0, 3)}
