@@ -12,17 +12,21 @@ from rich.console import Console
 MODULES = (
     "demo",
     "night",
+    "report",
     "doctor",
     "init",
-    "report",
-    "pairing",
+    "withdraw",
+    "training",
     "evaluation",
     "mapping",
+    "cohort",
+    "pairing",
+    "load",
 )
 """Modules of this package whose commands stand at the top level."""
 
-GROUPS = {"quarantine": "quarantine", "airflow": "airflow"}
-"""Modules whose commands form a group, by the group's name."""
+GROUPS = ("quarantine", "airflow")
+"""Modules whose commands form a group of the same name."""
 
 
 def build() -> typer.Typer:
@@ -37,8 +41,8 @@ def build() -> typer.Typer:
     )
     for name in MODULES:
         app.add_typer(importlib.import_module(f"deploy.command_line.{name}").app)
-    for group, name in GROUPS.items():
-        app.add_typer(importlib.import_module(f"deploy.command_line.{name}").app, name=group)
+    for name in GROUPS:
+        app.add_typer(importlib.import_module(f"deploy.command_line.{name}").app, name=name)
     return app
 
 

@@ -91,9 +91,7 @@ def _paths(summary: dict[str, object], config: Path) -> dict[str, object]:
     """Return what a person opens next."""
     found: dict[str, object] = {"Data-quality report": summary["report"]}
     write = summary["write_back"]
-    if isinstance(write, dict) and str(write.get("destination", "")).startswith("ndjson:"):
-        found["RiskAssessments"] = str(write["destination"]).removeprefix("ndjson:")
-    elif isinstance(write, dict) and write:
-        found["RiskAssessments"] = write["destination"]
+    if isinstance(write, dict) and write:
+        found["RiskAssessments"] = write["location"]
     found["Settings"] = config
     return found

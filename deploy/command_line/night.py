@@ -95,7 +95,7 @@ def night_command(
 
 
 def _where(summary: dict[str, dict[str, str]]) -> str:
-    return str(summary["write_back"].get("destination", "none written")).removeprefix("ndjson:")
+    return summary["write_back"].get("location", "none written")
 
 
 def _environment(

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from deploy.command_line.doctor import app
 from deploy.demo_hospital.build import build_hospital
-from deploy.doctor import State, examine
+from deploy.doctor.check import State
+from deploy.doctor.examine import examine
 from deploy.doctor.check import Check, guarded
 from deploy.doctor.codes import count_codings, judge_codings
 from deploy.doctor.machine import check_disk, check_programs
