@@ -15,10 +15,9 @@ from typer.testing import CliRunner
 
 from deploy.command_line.doctor import app
 from deploy.demo_hospital.build import build_hospital
-from deploy.doctor.check import State
-from deploy.doctor.examine import examine
-from deploy.doctor.check import Check, guarded
+from deploy.doctor.check import Check, State, guarded
 from deploy.doctor.codes import count_codings, judge_codings
+from deploy.doctor.examine import examine
 from deploy.doctor.machine import check_disk, check_programs
 from deploy.doctor.servers import check_clock, writing_ways
 from deploy.servers import Prerequisite
@@ -150,8 +149,8 @@ def test_a_wrong_setting_fails_without_showing_its_value(
 def test_a_changed_weights_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    from deploy.doctor.storage import check_model
     from deploy.champion import SHIPPED_BY_TASK
+    from deploy.doctor.storage import check_model
     from deploy.settings import load_settings
 
     monkeypatch.setenv("NIGHTINGALE_CONFIG", "")
