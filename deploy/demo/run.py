@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import httpx
 
-from deploy.demo.servers import DemoServers, demo_servers
+from deploy.demo.servers import DemoServers, demo_servers, require_servers
 from deploy.demo.training import SYNTHETIC, held_out, trained_model
 from deploy.demo_hospital import build_hospital
 from deploy.errors import NightFailed
@@ -80,9 +80,13 @@ def run_demo(
 
     Raises
     ------
+    PrerequisiteError
+        If a program that ``hapi`` needs is missing.
     NightFailed
         If the night left no summary at all.
     """
+    if fhir == "hapi":
+        require_servers()
     hospital = root / ("tonight" if faults is True else f"tonight-{faults}".lower())
     if not (hospital / "hospital.json").is_file():
         shutil.rmtree(hospital, ignore_errors=True)

@@ -27,16 +27,20 @@ class DemoServers:
     refused: int
 
 
-@contextmanager
-def demo_servers(hospital: Path, *, watch: Watcher, say: Callable[[str], None]) -> Iterator[DemoServers]:
-    """Start HAPI and Orthanc, load the hospital into them, and stop them at the end.
+def require_servers() -> None:
+    """Check that the programs of the real servers are there.
 
     Raises
     ------
     PrerequisiteError
-        Naming the program that is missing and how to get it.
+        Naming each program that is missing and how to get it.
     """
     require(java(), maven(), orthanc())
+
+
+@contextmanager
+def demo_servers(hospital: Path, *, watch: Watcher, say: Callable[[str], None]) -> Iterator[DemoServers]:
+    """Start HAPI and Orthanc, load the hospital into them, and stop them at the end."""
     with HapiServer(say=say) as fhir, Orthanc() as pacs:
         loaded = load_hospital(
             hospital,

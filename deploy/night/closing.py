@@ -19,7 +19,8 @@ def failures(run: Run, summary: dict[str, Any]) -> list[str]:
     if decision is None:
         found.append("the night did not get to the gate; see the failed task's log")
     elif decision == "stop":
-        found.append(f"the gate stopped the night: {'; '.join(summary['gate']['reasons'])}")
+        grave = [reason for reason in summary["gate"]["reasons"] if not reason.startswith("warning")]
+        found.append(f"the gate stopped the night: {' '.join(grave)}")
     elif not summary["write_back"]:
         found.append("the night did not get to the write-back; see the failed task's log")
     dead = summary["counts"]["dead_lettered"]

@@ -45,7 +45,7 @@ def night_tables(summary: dict[str, Any]) -> RenderableType:
     """Return a night's summary (:func:`deploy.night.accounts.summarise`) as tables: counts only."""
     counts, write = summary["counts"], summary["write_back"]
     encounters = [
-        ("eligible", counts["eligible"], "ICU stays open at the prediction time"),
+        ("eligible", counts["eligible"], _eligible(summary["replay"])),
         ("scored", counts["scored"], ""),
         ("skipped", counts["skipped"], ""),
         *_by_reason(summary["skipped_by_reason"]),
@@ -67,6 +67,10 @@ def night_tables(summary: dict[str, Any]) -> RenderableType:
     parts.append(_equations(summary["equations"]))
     parts.append(Text(f"Gate: {summary['gate'].get('decision', 'not reached')}", style="bold"))
     return Group(*(item for part in parts for item in (part, Text(""))))
+
+
+def _eligible(replay: str | None) -> str:
+    return f"ICU stays, asked at {replay}" if replay else "ICU stays open at the prediction time"
 
 
 def _equations(equations: list[dict[str, Any]]) -> Table:

@@ -17,9 +17,9 @@ from modelling.shipped_weights.cards import render_card
 from validation.contracts import write_json
 
 
-def model_facts(settings: Settings) -> ModelFacts:
+def model_facts(settings: Settings, run: Run) -> ModelFacts:
     """Return what the written resources say of the model that scored."""
-    path = model_folder(settings)
+    path = model_folder(settings, run)
     folder = read_folder(path)
     task = get_task(str(folder.config["task"]))
     return ModelFacts.from_card(
@@ -50,7 +50,7 @@ def write_scores(settings: Settings, run: Run) -> dict[str, Any]:
     """
     resources = build_resources(
         run.load_all("scores", "scores/*"),
-        card=model_facts(settings),
+        card=model_facts(settings, run),
         site=settings.site.name,
         partition=run.partition,
         site_uri=settings.site.uri,
@@ -59,16 +59,18 @@ def write_scores(settings: Settings, run: Run) -> dict[str, Any]:
         reference_base=reference_base(settings),
     )
     engine = database(settings)
+    destination = open_destination(settings)
     try:
         summary = deliver(
             resources,
             ledger=Ledger(engine),
-            destination=open_destination(settings),
+            destination=destination,
             partition=run.partition,
             progress=lambda done, total: run.report_progress("write back", done, total),
         ).to_dict()
     finally:
         engine.dispose()
+    summary["location"] = location(destination)
     write_json(summary, run.path / "write_back" / "summary.json")
     run.report_progress("write back", 1, 1)
     return {name: summary[name] for name in ("scores", "confirmed", "written", "unchanged", "dead_lettered")}
@@ -79,3 +81,8 @@ def open_destination(settings: Settings) -> FhirServer | NdjsonDrop:
     if settings.destination.kind == "ndjson":
         return NdjsonDrop(settings.destination.folder / settings.site.name)
     return FhirServer(destination_transport(settings), bundle_size=settings.destination.bundle_size)
+
+
+def location(destination: FhirServer | NdjsonDrop) -> str:
+    """Return where a person finds what was written: a folder or a server's address."""
+    return destination.key if isinstance(destination, FhirServer) else str(destination.folder)
