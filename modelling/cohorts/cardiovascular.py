@@ -7,7 +7,7 @@ from datetime import timedelta
 import polars as pl
 
 from modelling.cohorts.attrition import Attrition
-from modelling.cohorts.diagnoses import CARDIOVASCULAR, grouped, prefixes
+from modelling.cohorts.diagnoses import CARDIOVASCULAR, OPERATIONS, grouped, prefixes
 from modelling.cohorts.night import age_years, as_table, lookback_start
 from modelling.cohorts.tasks import get_task
 from modelling.cohorts.training import Cohort
@@ -20,20 +20,23 @@ AGES = (18.0, 90.0)
 
 
 def cardiovascular_samples(
-    recordings: pl.DataFrame, encounters: pl.DataFrame, diagnoses: pl.DataFrame
+    recordings: pl.DataFrame,
+    encounters: pl.DataFrame,
+    diagnoses: pl.DataFrame,
+    procedures: pl.DataFrame | None = None,
 ) -> Cohort:
     """Return one sample an index ECG that a hospital stay follows within 90 days.
 
     The stay lasts 24 hours or longer, the patient is 18 to 89 years old. The class is that of the stay's
-    primary diagnosis; a stay with a cardiovascular code that is not primary is left out, since it says
-    neither yes nor no (MedM2T also keeps those with a cardiovascular operation, which needs procedures).
+    primary diagnosis, or else of a cardiovascular operation in it; a stay with a cardiovascular code that is
+    neither primary nor operated on is left out, since it says neither yes nor no.
 
     Parameters
     ----------
     recordings
         Rows of ``Recordings``: ``recording_id``, ``subject_id``, ``time``, ``available_time``.
-    encounters, diagnoses
-        Rows of those tables.
+    encounters, diagnoses, procedures
+        Rows of those tables; without procedures no operation is known.
     """
     task = get_task("cardiovascular-90-days")
     attrition = Attrition()
@@ -63,11 +66,12 @@ def cardiovascular_samples(
         .unique("encounter_id", keep="first", maintain_order=True)
         .select("encounter_id", disease="group")
     )
-    other = found.select("encounter_id").unique().join(primary, on="encounter_id", how="anti")
+    cause = primary if procedures is None else pl.concat([primary, _operated(found, procedures, primary)])
+    other = found.select("encounter_id").unique().join(cause, on="encounter_id", how="anti")
     asked = asked.join(other, on="encounter_id", how="anti")
-    attrition.note("cardiovascular code, if any, is primary", asked)
+    attrition.note("cardiovascular code, if any, is primary or operated on", asked)
     number = {name: float(position) for position, name in enumerate(CLASSES)}
-    labelled = asked.join(primary, on="encounter_id", how="left").with_columns(
+    labelled = asked.join(cause, on="encounter_id", how="left").with_columns(
         pl.col("disease")
         .fill_null("none")
         .replace_strict(number, return_dtype=pl.Float64)
@@ -78,3 +82,15 @@ def cardiovascular_samples(
     )
     samples = labelled.sort("subject_id", "prediction_time", "encounter_id")
     return Cohort(samples=as_table(samples, "samples"), labels=None, attrition=attrition.frame())
+
+
+def _operated(found: pl.DataFrame, procedures: pl.DataFrame, primary: pl.DataFrame) -> pl.DataFrame:
+    """Return ``encounter_id``, ``disease`` of stays with an operation on a coded, not primary, disease."""
+    operations = grouped(procedures, prefixes(OPERATIONS)).select("encounter_id", "group")
+    return (
+        found.join(operations, on=["encounter_id", "group"], how="semi")
+        .join(primary, on="encounter_id", how="anti")
+        .sort("encounter_id", "group")
+        .unique("encounter_id", keep="first", maintain_order=True)
+        .select("encounter_id", disease="group")
+    )

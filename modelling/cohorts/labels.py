@@ -30,11 +30,15 @@ class Facts:
         Discharge diagnoses (:data:`modelling.mapping.folder.DIAGNOSES`): phenotyping.
     suspicions
         ``subject_id``, ``time`` of suspected infections: sepsis.
+    supports
+        Intervals of vasoactive infusions and ventilation (:func:`modelling.cohorts.sepsis.sofa_points`):
+        sepsis, which without them knows less of circulation and lungs.
     """
 
     events: pl.DataFrame | None = None
     diagnoses: pl.DataFrame | None = None
     suspicions: pl.DataFrame | None = None
+    supports: pl.DataFrame | None = None
 
 
 Rule = Callable[[pl.DataFrame, Facts, TaskSpec, Attrition], pl.DataFrame]
@@ -141,7 +145,7 @@ def sepsis(asked: pl.DataFrame, facts: Facts, task: TaskSpec, attrition: Attriti
     """Label with the onset of Sepsis-3 within the horizon; the time after onset is left out."""
     events = _needed(facts.events, "events", task)
     suspicions = _needed(facts.suspicions, "suspected infections", task)
-    return _onset(asked, onset_times(events, suspicions), task, attrition, "no sepsis yet")
+    return _onset(asked, onset_times(events, suspicions, facts.supports), task, attrition, "no sepsis yet")
 
 
 def creatinine_next_day(

@@ -1,8 +1,9 @@
 """Onset of sepsis by Sepsis-3 (Singer et al. 2016; Seymour et al. 2016).
 
 Suspected infection is an antibiotic and a culture close together; sepsis is a rise of SOFA by two or more
-around it. SOFA is made from catalogue features: vasopressors are not among them, so the cardiovascular part
-is at most 1, and the respiratory part exceeds 2 only where mechanical ventilation is recorded.
+around it. SOFA is made from catalogue features and, where the source has them, from intervals of organ
+support: without these the circulation's part is at most 1, and the lungs' part exceeds 2 only where
+mechanical ventilation is among the events.
 """
 
 from __future__ import annotations
@@ -23,6 +24,16 @@ RISING: dict[str, tuple[tuple[float, int], ...]] = {
     "creatinine": ((1.2, 1), (2, 2), (3.5, 3), (5, 4)),
 }
 """Points for values at or above the bound, in mg/dL."""
+VASOACTIVE: dict[str, tuple[tuple[float, int], ...]] = {
+    "dopamine": ((0, 2), (5, 3), (15, 4)),
+    "dobutamine": ((0, 2),),
+    "epinephrine": ((0, 3), (0.1, 4)),
+    "norepinephrine": ((0, 3), (0.1, 4)),
+}
+"""Points for rates above the bound, in microgram per kilogram and minute."""
+VENTILATION = "ventilation"
+URINE = ((500, 3), (200, 4))
+"""Points for millilitres of 24 hours below the bound."""
 PARTS = {
     "platelets": "coagulation",
     "mean_bp": "circulation",
@@ -51,8 +62,12 @@ def suspicion_times(antibiotics: pl.DataFrame, cultures: pl.DataFrame) -> pl.Dat
     )
 
 
-def sofa_points(events: pl.DataFrame) -> pl.DataFrame:
-    """Return ``subject_id``, ``time``, ``part`` and ``points`` of every value that SOFA looks at."""
+def sofa_points(events: pl.DataFrame, supports: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return ``subject_id``, ``time``, ``part`` and ``points`` of everything that SOFA looks at.
+
+    ``supports`` are intervals of organ support: ``subject_id``, ``start``, ``end``, ``kind`` (a drug of
+    :data:`VASOACTIVE` or ``ventilation``) and ``rate``.
+    """
     value = pl.col("numeric_value")
     points = pl.lit(0)
     for code, steps in STEPS.items():
@@ -67,10 +82,57 @@ def sofa_points(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("code").replace_strict(PARTS, return_dtype=pl.String).alias("part"),
         points.cast(pl.Int32).alias("points"),
     )
-    return pl.concat([scored, _respiration(events)])
+    parts = [scored, _respiration(events, supports), _urine(events)]
+    if supports is not None:
+        parts.append(_circulation(supports))
+    return pl.concat(parts)
 
 
-def _respiration(events: pl.DataFrame) -> pl.DataFrame:
+def _circulation(supports: pl.DataFrame) -> pl.DataFrame:
+    """Return points of vasoactive drugs, at every hour of the infusion and at its end."""
+    points = pl.lit(0)
+    for kind, steps in VASOACTIVE.items():
+        for bound, score in steps:
+            points = (
+                pl.when((pl.col("kind") == kind) & (pl.col("rate") > bound)).then(score).otherwise(points)
+            )
+    last = (pl.col("end") - pl.col("start")).dt.total_hours().clip(0)
+    return (
+        supports.filter(pl.col("kind").is_in(list(VASOACTIVE)))
+        .select(
+            "subject_id",
+            "start",
+            points.cast(pl.Int32).alias("points"),
+            pl.int_ranges(0, last + 1).alias("hour"),
+        )
+        .explode("hour", empty_as_null=False)
+        .select(
+            "subject_id",
+            (pl.col("start") + pl.duration(hours=pl.col("hour"))).alias("time"),
+            pl.lit("circulation").alias("part"),
+            "points",
+        )
+    )
+
+
+def _urine(events: pl.DataFrame) -> pl.DataFrame:
+    """Return points of little urine, where it had been charted for 24 hours."""
+    total = pl.col("volume").rolling_sum_by("time", "24h", closed="right").over("subject_id")
+    first = pl.col("time").rolling_min_by("time", "48h", closed="both").over("subject_id")
+    points = pl.lit(0)
+    for bound, score in URINE:
+        points = pl.when(pl.col("total") < bound).then(score).otherwise(points)
+    return (
+        events.filter(pl.col("code") == "urine_output")
+        .select("subject_id", "time", volume=pl.col("numeric_value").cast(pl.Float64))
+        .sort("subject_id", "time")
+        .with_columns(total.alias("total"), first.alias("first"))
+        .filter(pl.col("time") - pl.col("first") >= pl.duration(hours=24))
+        .select("subject_id", "time", pl.lit("kidney").alias("part"), points.cast(pl.Int32).alias("points"))
+    )
+
+
+def _respiration(events: pl.DataFrame, supports: pl.DataFrame | None) -> pl.DataFrame:
     def of(code: str, name: str) -> pl.DataFrame:
         chosen = events.filter(pl.col("code") == code)
         return chosen.select("subject_id", "time", pl.col("numeric_value").cast(pl.Float64).alias(name)).sort(
@@ -90,13 +152,22 @@ def _respiration(events: pl.DataFrame) -> pl.DataFrame:
             check_sortedness=False,
         )
         .filter(pl.col("fraction").is_not_null())
+        .with_columns((pl.col("ventilated") == 1).fill_null(value=False))
     )
+    if supports is not None:
+        spans = (
+            supports.filter(pl.col("kind") == VENTILATION)
+            .select("subject_id", pl.col("start").alias("time"), until="end")
+            .sort("time")
+        )
+        joined = joined.join_asof(spans, on="time", by="subject_id", check_sortedness=False).with_columns(
+            pl.col("ventilated") | (pl.col("until") >= pl.col("time")).fill_null(value=False)
+        )
     ratio = pl.col("oxygen") / pl.col("fraction")
-    on_ventilator = (pl.col("ventilated") == 1).fill_null(value=False)
     points = (
-        pl.when(on_ventilator & (ratio < 100))
+        pl.when(pl.col("ventilated") & (ratio < 100))
         .then(4)
-        .when(on_ventilator & (ratio < 200))
+        .when(pl.col("ventilated") & (ratio < 200))
         .then(3)
         .when(ratio < 300)
         .then(2)
@@ -109,13 +180,13 @@ def _respiration(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def sofa_by_hour(events: pl.DataFrame) -> pl.DataFrame:
+def sofa_by_hour(events: pl.DataFrame, supports: pl.DataFrame | None = None) -> pl.DataFrame:
     """Return ``subject_id``, ``hour``, ``sofa``: the sum of each part's worst points of the last 24 hours.
 
     Hours without any value of the last 24 have no row.
     """
     hourly = (
-        sofa_points(events)
+        sofa_points(events, supports)
         .with_columns(pl.col("time").dt.truncate("1h").dt.offset_by("1h").alias("hour"))
         .group_by("subject_id", "part", "hour")
         .agg(pl.col("points").max())
@@ -134,14 +205,16 @@ def sofa_by_hour(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def onset_times(events: pl.DataFrame, suspicions: pl.DataFrame) -> pl.DataFrame:
+def onset_times(
+    events: pl.DataFrame, suspicions: pl.DataFrame, supports: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Return ``subject_id``, ``time`` of every hour at which SOFA has risen by 2 around a suspicion.
 
     The rise is against the lowest SOFA of the window before that hour; where the window begins with the first
     values, against 0, as Sepsis-3 takes for patients without known dysfunction.
     """
     window = (
-        sofa_by_hour(events)
+        sofa_by_hour(events, supports)
         .join(suspicions.select("subject_id", suspected="time"), on="subject_id")
         .filter(
             (pl.col("hour") >= pl.col("suspected") - pl.duration(hours=BEFORE_HOURS))

@@ -37,8 +37,12 @@ class TaskSpec:
         Prediction time of the benchmark, in hours from the stay's start; None means the stay's end.
     hourly
         Whether the benchmark asks every hour instead of once.
+    before_hour
+        Hour of the stay from which the hourly benchmark asks no more.
+    needs_value
+        Whether the benchmark leaves out samples of stays without any value by then.
     benchmark_rules
-        Rules of the benchmark beyond the above, in :data:`modelling.cohorts.training.RULES`.
+        Rules of the benchmark beyond the above, in :mod:`modelling.cohorts.rules`.
     outcome_system, outcome_code, outcome_display
         Coding of the predicted event for RiskAssessment.prediction.outcome.
     unit
@@ -57,6 +61,8 @@ class TaskSpec:
     minimum_age: float = 18.0
     fixed_hours: float | None = 24.0
     hourly: bool = False
+    before_hour: float | None = None
+    needs_value: bool = False
     benchmark_rules: tuple[str, ...] = ()
     outcome_system: str = LOCAL
     outcome_code: str = ""
@@ -69,6 +75,11 @@ class TaskSpec:
         return replace(self, minimum_hours=hours)
 
 
+_HARUTYUNYAN = ("one_stay_an_admission", "no_unit_transfer")
+_YAIB = ("stay_of_6_hours", "values_in_four_hours", "no_long_gap")
+"""What YAIB asks of every stay (van de Water et al. 2024, appendix on cohorts)."""
+_WEEK = 168.0
+
 _TASKS = (
     TaskSpec(
         name="in-hospital-mortality",
@@ -77,7 +88,8 @@ _TASKS = (
         label="death_in_hospital",
         horizon_hours=None,
         fixed_hours=48.0,
-        benchmark_rules=("one_stay_an_admission", "no_unit_transfer"),
+        needs_value=True,
+        benchmark_rules=_HARUTYUNYAN,
         outcome_system=SNOMED,
         outcome_code="419099009",
         outcome_display="Dead",
@@ -92,7 +104,8 @@ _TASKS = (
         lookback_hours=None,
         minimum_hours=0.0,
         fixed_hours=None,
-        benchmark_rules=("one_stay_an_admission", "no_unit_transfer"),
+        needs_value=True,
+        benchmark_rules=_HARUTYUNYAN,
         outcome_code="phenotypes",
         outcome_display="Discharge phenotypes",
         source="Harutyunyan et al. 2019; groups of AHRQ's CCS",
@@ -118,7 +131,8 @@ _TASKS = (
         horizon_hours=24.0,
         minimum_hours=4.0,
         hourly=True,
-        benchmark_rules=("one_stay_an_admission", "no_unit_transfer"),
+        needs_value=True,
+        benchmark_rules=_HARUTYUNYAN,
         outcome_system=SNOMED,
         outcome_code="419099009",
         outcome_display="Dead",
@@ -131,7 +145,7 @@ _TASKS = (
         label="death_in_icu",
         horizon_hours=None,
         lookback_hours=24.0,
-        benchmark_rules=("stay_of_30_hours",),
+        benchmark_rules=(*_YAIB, "stay_of_30_hours"),
         outcome_system=SNOMED,
         outcome_code="419099009",
         outcome_display="Dead",
@@ -145,6 +159,8 @@ _TASKS = (
         horizon_hours=6.0,
         minimum_hours=6.0,
         hourly=True,
+        before_hour=_WEEK,
+        benchmark_rules=(*_YAIB, "baseline_creatinine"),
         outcome_system=SNOMED,
         outcome_code="14669001",
         outcome_display="Acute kidney injury",
@@ -158,6 +174,8 @@ _TASKS = (
         horizon_hours=6.0,
         minimum_hours=6.0,
         hourly=True,
+        before_hour=_WEEK,
+        benchmark_rules=_YAIB,
         outcome_system=SNOMED,
         outcome_code="91302008",
         outcome_display="Sepsis",
@@ -170,6 +188,7 @@ _TASKS = (
         label="creatinine_next_day",
         horizon_hours=24.0,
         lookback_hours=24.0,
+        benchmark_rules=(*_YAIB, "stay_of_48_hours"),
         outcome_code="kidney-function",
         outcome_display="Creatinine of the following day",
         unit="mg/dL",
@@ -183,6 +202,8 @@ _TASKS = (
         horizon_hours=None,
         minimum_hours=4.0,
         hourly=True,
+        before_hour=_WEEK,
+        benchmark_rules=_YAIB,
         outcome_code="remaining-length-of-stay",
         outcome_display="Remaining length of ICU stay",
         unit="h",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import time, timedelta
 from typing import Literal
@@ -13,6 +12,7 @@ import polars as pl
 from modelling.cohorts.attrition import Attrition
 from modelling.cohorts.labels import LABELS, Facts
 from modelling.cohorts.night import age_years, as_table, icu_stays, lookback_start
+from modelling.cohorts.rules import RULES, VALUE_RULES
 from modelling.cohorts.tasks import TaskSpec
 from modelling.errors import CohortError
 
@@ -40,35 +40,6 @@ class Cohort:
     attrition: pl.DataFrame
 
 
-def _one_stay_an_admission(stays: pl.DataFrame) -> pl.DataFrame:
-    admission = pl.coalesce("part_of", "encounter_id")
-    return stays.filter(pl.len().over(admission) == 1)
-
-
-def _no_unit_transfer(stays: pl.DataFrame) -> pl.DataFrame:
-    wards = pl.col("moves").list.eval(pl.element().struct.field("ward")).list.drop_nulls().list.n_unique()
-    return stays.filter(wards <= 1)
-
-
-def _first_stay(stays: pl.DataFrame) -> pl.DataFrame:
-    return stays.sort("subject_id", "start", "encounter_id").unique(
-        "subject_id", keep="first", maintain_order=True
-    )
-
-
-def _stay_of_30_hours(stays: pl.DataFrame) -> pl.DataFrame:
-    return stays.filter(pl.col("end").is_null() | (pl.col("end") - pl.col("start") >= timedelta(hours=30)))
-
-
-RULES: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
-    "one_stay_an_admission": ("one ICU stay in the admission", _one_stay_an_admission),
-    "no_unit_transfer": ("no transfer between ICUs", _no_unit_transfer),
-    "first_stay": ("the patient's first ICU stay", _first_stay),
-    "stay_of_30_hours": ("ICU stay of 30 h or longer", _stay_of_30_hours),
-}
-"""Rules of benchmarks that look at whole stays, and so cannot hold in deployment."""
-
-
 def fixed_times(stays: pl.DataFrame, *, at_hours: float | None) -> pl.DataFrame:
     """Add ``prediction_time``: ``at_hours`` after each stay's start, or its end; shorter stays fall away."""
     if at_hours is None:
@@ -77,12 +48,13 @@ def fixed_times(stays: pl.DataFrame, *, at_hours: float | None) -> pl.DataFrame:
     return asked.filter(pl.col("end").is_null() | (pl.col("end") >= pl.col("prediction_time")))
 
 
-def hourly_times(stays: pl.DataFrame, *, first_hour: float) -> pl.DataFrame:
-    """Repeat each ended stay for every full hour from ``first_hour`` to its end."""
+def hourly_times(stays: pl.DataFrame, *, first_hour: float, before_hour: float | None = None) -> pl.DataFrame:
+    """Repeat each ended stay for every full hour from ``first_hour`` to its end, or to ``before_hour``."""
     ended = stays.filter(pl.col("end").is_not_null())
     hours = ((pl.col("end") - pl.col("start")).dt.total_seconds() / 3600).ceil().cast(pl.Int64)
+    most = MAX_NIGHTS * 24 if before_hour is None else int(before_hour)
     return (
-        ended.with_columns(pl.int_ranges(int(first_hour), hours.clip(0, MAX_NIGHTS * 24)).alias("hour"))
+        ended.with_columns(pl.int_ranges(int(first_hour), hours.clip(0, most)).alias("hour"))
         .explode("hour", empty_as_null=False)
         .with_columns((pl.col("start") + pl.duration(hours=pl.col("hour"))).alias("prediction_time"))
         .drop("hour")
@@ -154,7 +126,8 @@ def training_samples(
     at_hours
         Prediction time of fixed mode instead of the task's.
     facts
-        Further tables that some labels need.
+        Further tables that some labels and rules need. Without events, the rules about values are not
+        applied, and the attrition says so.
 
     Raises
     ------
@@ -164,19 +137,20 @@ def training_samples(
     if task.label not in LABELS:
         raise CohortError(f"task {task.name!r} is not asked about ICU stays; see its own function")
     mode = mode or ("hourly" if task.hourly else "fixed")
+    facts = facts or Facts()
     attrition = Attrition()
     stays = attrition.note("ICU stays", icu_stays(encounters))
     if mode != "landmark":
-        for name in task.benchmark_rules:
-            step, rule = RULES[name]
-            stays = attrition.note(step, rule(stays))
+        stays = _benchmark_stays(stays, task, facts.events, attrition)
     asked = attrition.note(*_ask(stays, task, mode, at_hours, clock, zone))
+    if mode != "landmark" and task.needs_value and facts.events is not None:
+        asked = attrition.note("a value in the stay by then", with_value(asked, facts.events))
     stayed = (pl.col("prediction_time") - pl.col("start")).dt.total_seconds() / 3600
     asked = asked.filter(stayed >= task.minimum_hours)
     asked = attrition.note(f"stayed {task.minimum_hours:g} h or longer by then", asked)
     age = age_years(pl.col("prediction_time"), pl.col("birth_date"))
     asked = attrition.note(f"aged {task.minimum_age:g} years or older", asked.filter(age >= task.minimum_age))
-    labelled = LABELS[task.label](stay_outcomes(asked, outcomes), facts or Facts(), task, attrition)
+    labelled = LABELS[task.label](stay_outcomes(asked, outcomes), facts, task, attrition)
     labelled = labelled.with_columns(
         lookback_start(task).alias("lookback_start"), pl.lit(task.name).alias("task")
     ).sort("subject_id", "prediction_time", "encounter_id")
@@ -193,13 +167,45 @@ def training_samples(
     )
 
 
+def _benchmark_stays(
+    stays: pl.DataFrame, task: TaskSpec, events: pl.DataFrame | None, attrition: Attrition
+) -> pl.DataFrame:
+    """Apply the benchmark's rules in order; those about values wait for a table of events."""
+    for name in task.benchmark_rules:
+        if name in RULES:
+            step, rule = RULES[name]
+            stays = attrition.note(step, rule(stays))
+        elif events is not None:
+            step, value_rule = VALUE_RULES[name]
+            stays = attrition.note(step, value_rule(stays, events))
+        else:
+            attrition.note(f"(no events, not applied) {VALUE_RULES[name][0]}", stays)
+    return stays
+
+
+def with_value(asked: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Keep samples of stays in which any value was charted by the prediction time."""
+    first = (
+        asked.select("encounter_id", "subject_id", "start")
+        .unique()
+        .join(events.select("subject_id", "time"), on="subject_id")
+        .filter(pl.col("time") >= pl.col("start"))
+        .group_by("encounter_id")
+        .agg(pl.col("time").min().alias("first_value"))
+    )
+    joined = asked.join(first, on="encounter_id", how="left", maintain_order="left")
+    return joined.filter(pl.col("first_value") <= pl.col("prediction_time")).drop("first_value")
+
+
 def _ask(
     stays: pl.DataFrame, task: TaskSpec, mode: Mode, at_hours: float | None, clock: time, zone: str
 ) -> tuple[str, pl.DataFrame]:
     if mode == "landmark":
         return f"nights at {clock:%H:%M}", landmark_times(stays, clock=clock, zone=zone)
     if mode == "hourly":
-        return "every hour of ended stays", hourly_times(stays, first_hour=task.minimum_hours)
+        return "every hour of ended stays", hourly_times(
+            stays, first_hour=task.minimum_hours, before_hour=task.before_hour
+        )
     hours = task.fixed_hours if at_hours is None else at_hours
     step = "stay ended" if hours is None else f"in intensive care at {hours:g} h"
     return step, fixed_times(stays, at_hours=hours)

@@ -19,6 +19,8 @@ from modelling.mimic.infections import read_suspicions
 from modelling.mimic.observations import chart_observations, lab_observations, output_observations
 from modelling.mimic.staging import ROWS_IN_MEMORY, Staging
 from modelling.mimic.stays import read_diagnoses, read_encounters, read_outcomes, read_procedures
+from modelling.mimic.supports import TABLES as SUPPORT_TABLES
+from modelling.mimic.supports import read_supports
 from validation.contracts import empty
 
 Shaper = Callable[..., pl.DataFrame]
@@ -122,22 +124,50 @@ def map_mimic(
     )
     encounters = read_encounters(mimic)
     folder.write_stays(encounters, read_outcomes(mimic), read_diagnoses(mimic), read_procedures(mimic))
-    suspicions = suspected_infections(mimic)
-    if suspicions is not None:
-        suspicions.write_parquet(out / "suspicions.parquet")
+    for name, needed, read in (
+        ("suspicions", INFECTION_TABLES, read_suspicions),
+        ("supports", SUPPORT_TABLES, read_supports),
+    ):
+        # Only sepsis asks for these; a folder without the tables answers all other questions.
+        if _has_tables(mimic, needed):
+            read(mimic).write_parquet(out / f"{name}.parquet")
     todo = folder.missing()
     if todo:
         map_tables(folder, todo, paths, catalogue, rows_in_memory=rows_in_memory, progress=progress)
     found: dict[str, int] = {}
     for part in beside:
         found |= part(folder, encounters, progress=progress)
+    summary = folder.finish()
+    name_unmapped(out, mimic, catalogue)
     return {
-        **folder.finish(),
+        **summary,
         **found,
         "icu_stays": encounters.filter(pl.col("kind") == "icu").height,
         "admissions": encounters.filter(pl.col("kind") == "hospital").height,
         "patients": encounters["subject_id"].n_unique(),
     }
+
+
+def name_unmapped(out: Path, mimic: Path, catalogue: Catalogue) -> None:
+    """Add ``label`` and, for laboratory items, ``fluid`` to ``unmapped.csv``, for the terminologist."""
+    labs = files.read_table(mimic, "hosp/d_labitems", files.D_LABITEMS)
+    items = files.read_table(mimic, "icu/d_items", files.D_ITEMS)
+    names = pl.concat(
+        [
+            dictionary.select(
+                pl.format("{}|{}", pl.lit(catalogue.system_url(alias)), "itemid").alias("coding"), *columns
+            )
+            for alias, dictionary, columns in (
+                ("lab", labs, ("label", "fluid")),
+                ("chart", items, ("label",)),
+                ("items", items, ("label",)),
+            )
+        ],
+        how="diagonal",
+    ).unique("coding")
+    path = out / "unmapped.csv"
+    unmapped = pl.read_csv(path, schema_overrides={"coding": pl.String})
+    unmapped.join(names, on="coding", how="left", maintain_order="left").write_csv(path)
 
 
 def read_observations(mimic: Path, *, catalogue: Catalogue, work: Path) -> pl.DataFrame:
@@ -165,14 +195,13 @@ def _chartevents(mimic: Path, out: Path) -> Path:
     return table_path(mimic, "icu/chartevents")
 
 
-def suspected_infections(mimic: Path) -> pl.DataFrame | None:
-    """Return suspected infections; None where the folder lacks a table for them, as only sepsis asks."""
+def _has_tables(mimic: Path, names: Sequence[str]) -> bool:
     try:
-        for name in INFECTION_TABLES:
+        for name in names:
             table_path(mimic, name)
     except SourceTableError:
-        return None
-    return read_suspicions(mimic)
+        return False
+    return True
 
 
 def plan_shards(chartevents: Path) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
+from cohort_tables import START, at, charted, events, outcomes, stay, stays
 from mimic_ward import FILES, write_mimic
 
 from modelling.catalogue import load_catalogue
@@ -23,74 +23,6 @@ from modelling.errors import CohortError
 from modelling.mapping import map_observations
 from modelling.mimic.reader import read_observations
 from modelling.mimic.stays import read_diagnoses, read_encounters, read_outcomes
-from validation.contracts import empty
-from validation.contracts.store import check_table
-
-START = datetime(2150, 3, 1, 8, tzinfo=UTC)
-
-
-def at(hours: float) -> datetime:
-    return START + timedelta(hours=hours)
-
-
-def stays(*rows: dict[str, Any]) -> pl.DataFrame:
-    schema = dict(empty("encounters").schema)
-    shared = {
-        "kind": "icu",
-        "status": "finished",
-        "patient_ref": "p",
-        "encounter_ref": "e",
-        "moves": [],
-        "birth_date": date(2090, 1, 1),
-        "sex": "female",
-        "source_file": "f",
-        "source_line": 1,
-    }
-    full = [dict.fromkeys(schema) | shared | row for row in rows]
-    return check_table(pl.DataFrame(full, schema=schema), "encounters")
-
-
-def stay(name: str = "stay", subject: int = 1, hours: float = 60, **fields: Any) -> dict[str, Any]:
-    return {"encounter_id": name, "subject_id": subject, "start": START, "end": at(hours)} | fields
-
-
-def outcomes(*rows: tuple[str, int, bool, float | None]) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        [
-            {
-                "encounter_id": name,
-                "subject_id": subject,
-                "discharge_time": None,
-                "death_time": None if death is None else at(death),
-                "died_in_hospital": died,
-                "icu_days": None,
-            }
-            for name, subject, died, death in rows
-        ],
-        schema=dict(empty("outcomes").schema),
-    )
-    return check_table(frame, "outcomes")
-
-
-def events(*rows: tuple[str, float, float], subject: int = 1) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        [
-            {
-                "subject_id": subject,
-                "time": at(hour),
-                "code": code,
-                "numeric_value": value,
-                "text_value": None,
-                "available_time": at(hour),
-                "encounter_id": "stay",
-                "source_ref": f"x:{n}",
-                "derived": False,
-            }
-            for n, (code, hour, value) in enumerate(rows)
-        ],
-        schema=dict(empty("events").schema),
-    )
-    return check_table(frame, "events")
 
 
 def test_every_task_has_a_rule_and_a_coding() -> None:
@@ -205,6 +137,8 @@ def test_every_phenotype_prefix_exists_in_the_dictionary(data_dir: Path) -> None
     )
     prefixes = phenotype_prefixes()
     for row in prefixes.iter_rows(named=True):
+        if row["prefix"].endswith("$"):
+            continue  # a code that the dictionary of today lists no more
         starts = pl.col("icd_code").str.starts_with(row["prefix"]) & (
             pl.col("icd_version") == row["icd_version"]
         )
@@ -244,7 +178,7 @@ def test_kidney_injury_by_urine() -> None:
 
 
 def test_kidney_injury_labels_end_at_onset() -> None:
-    facts = Facts(events=events(("creatinine", 1, 1.0), ("creatinine", 20.5, 1.6)))
+    facts = Facts(events=events(("creatinine", 1, 1.0), ("creatinine", 20.5, 1.6), *charted(40)))
     cohort = training_samples(
         stays(stay(hours=40)),
         outcomes(("stay", 1, False, None)),
@@ -262,7 +196,8 @@ def test_kidney_function_is_the_next_day_s_median() -> None:
             *[
                 ("creatinine", hour, value)
                 for hour, value in ((5, 9.0), (26, 1.0), (30, 3.0), (47, 2.0), (49, 9.0))
-            ]
+            ],
+            *charted(60),
         )
     )
     cohort = training_samples(
@@ -302,7 +237,7 @@ def test_sofa_of_the_lungs_needs_oxygen_and_its_share() -> None:
 
 
 def test_sepsis_is_a_rise_around_the_suspicion() -> None:
-    rising = events(("platelets", 0.5, 200.0), ("platelets", 20.5, 90.0))
+    rising = events(("platelets", 0.5, 200.0), ("platelets", 20.5, 90.0), *charted(40))
     suspected = pl.DataFrame({"subject_id": [1], "time": [at(18)]})
     assert onset_times(rising, suspected)["time"].min() == at(21)
     late = pl.DataFrame({"subject_id": [1], "time": [at(-10)]})
