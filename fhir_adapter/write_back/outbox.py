@@ -103,8 +103,11 @@ class Outbox:
         waiting = []
         for item in items:
             entry = item.known
-            if entry is not None and entry.withdrawn and not self.rewrite_withdrawn:
-                self._keep(item.key, Outcome.WITHDRAWN, entry)
+            if entry is not None and entry.withdrawn:
+                if self.rewrite_withdrawn:
+                    waiting.append(item)
+                else:
+                    self._keep(item.key, Outcome.WITHDRAWN, entry)
             elif entry is not None and entry.state is State.CONFIRMED and entry.payload_hash == item.digest:
                 amended = entry.error_class == str(Outcome.AMENDED_BY_OTHERS)
                 self._keep(item.key, Outcome.AMENDED_BY_OTHERS if amended else Outcome.UNCHANGED, entry)

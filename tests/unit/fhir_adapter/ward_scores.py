@@ -61,11 +61,13 @@ def scores(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=empty("scores").schema)
 
 
-def resources(n: int = 3, *, card: ModelFacts = CARD, **changes: Any) -> list[dict[str, Any]]:
+def resources(
+    n: int = 3, *, card: ModelFacts = CARD, partition: str = NIGHT, **changes: Any
+) -> list[dict[str, Any]]:
     return build_resources(
         scores(*(score(number, **changes) for number in range(n))),
         card=card,
         site="ward",
         site_uri="https://ward.example",
-        partition=NIGHT,
+        partition=partition,
     )
