@@ -46,6 +46,9 @@ def train_command(
     start_from: Annotated[
         Path | None, typer.Option(help="Model folder whose weights are taken where names and shapes agree.")
     ] = None,
+    image_labels: Annotated[
+        bool, typer.Option("--image-labels", help="Train the image encoder on DATA's 14 X-ray labels first.")
+    ] = False,
     description: Annotated[str, typer.Option(help="What the data are, for the model card.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print digest and metrics as JSON.")] = False,
@@ -69,6 +72,7 @@ def train_command(
             seeds=range(seed, seed + seeds),
             search=search,
             start_from=start_from,
+            image_labels=image_labels,
             description=description,
         )
     except ModellingError as error:
@@ -150,10 +154,12 @@ def _train(
     seeds: range,
     search: int,
     start_from: Path | None,
+    image_labels: bool,
     description: str,
 ) -> list[TrainedRun]:
     from modelling.catalogue import load_catalogue
     from modelling.cohorts.tasks import get_task
+    from modelling.errors import TrainingError
     from modelling.evaluation.mapped import labelled_cohort, read_mapped
     from modelling.registry.folder import read_folder
     from modelling.training import train
@@ -164,6 +170,8 @@ def _train(
     workers = join_workers(choose_device(config.device))
     folder = read_mapped(data)
     cohort = labelled_cohort(folder, task)
+    if image_labels and folder.image_labels is None:
+        raise TrainingError(f"{data} holds no image_labels.parquet; map-mimic writes it with --cxr")
     weights = read_folder(start_from).weights if start_from is not None else None
 
     def run_seed(seed: int, target: Path, watch: Callable[[str, int, int], None] | None) -> TrainedRun:
@@ -178,6 +186,7 @@ def _train(
                 recordings=folder.recordings,
                 images=folder.images,
                 findings=folder.findings,
+                image_labels=folder.image_labels if image_labels else None,
                 run_folder=folder.root,
                 catalogue=load_catalogue(),
                 task=task,

@@ -53,7 +53,7 @@ ENSEMBLE = (
 )
 BASELINE = "boosting"
 FIRST = (
-    "logistic regression", "boosting", "LSTM (MedFuse 2022, EHR only)", "MuFuse", "Nightingale", *ENSEMBLE,
+    "logistic regression", "boosting", "LSTM (MedFuse 2022, EHR only)", *ENSEMBLE, "MuFuse", "Nightingale",
     "SCANE", "additive (STraTS-style)",
 )  # fmt: skip
 """What is run first: a stopped run should leave the rows that say most."""

@@ -30,8 +30,8 @@ SHARDED = ("events", "recordings", "images")
 class MappedFolder:
     """Contract tables of a folder; a table that the folder lacks is empty, those with None may be None.
 
-    ``findings`` are what machines said of recordings; ``diagnoses`` and ``suspicions`` (of infection) serve
-    labels alone, since they are known after discharge.
+    ``findings`` are what machines said of recordings; ``diagnoses``, ``suspicions`` (of infection) and
+    ``image_labels`` serve as labels alone, since they are known afterwards.
     """
 
     root: Path
@@ -44,6 +44,7 @@ class MappedFolder:
     findings: pl.DataFrame | None = None
     diagnoses: pl.DataFrame | None = None
     suspicions: pl.DataFrame | None = None
+    image_labels: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ def read_mapped(root: Path) -> MappedFolder:
         findings=optional("findings"),
         diagnoses=optional("diagnoses"),
         suspicions=optional("suspicions"),
+        image_labels=optional("image_labels"),
         **parts,
     )
 

@@ -57,6 +57,14 @@ class RiskModel(nn.Module, ABC):
         """Return the modality that a part reads; None for what every sample has."""
         return Modality(part)
 
+    def picture_logits(self, images: Tensor) -> Tensor:
+        """Map images ``[k, 1, size, size]`` to logits of radiologists' labels, ``[k, labels]``."""
+        raise NotImplementedError(f"{type(self).__name__} has no image encoder to train on labels")
+
+    def picture_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that :meth:`picture_logits` trains."""
+        raise NotImplementedError(f"{type(self).__name__} has no image encoder to train on labels")
+
     def fusion_parameters(self) -> list[nn.Parameter]:
         """Return what is trained after the encoders: everything, unless a model keeps some of it frozen."""
         return list(self.parameters())

@@ -44,6 +44,8 @@ class MedFuseConfig:
         (3, 4, 6, 3) at 64 is ResNet-34.
     signal_channels, signal_strides, signal_dropout
         Stages of the ECG encoder.
+    image_labels
+        Labels on which the image encoder is trained before the task; 0 trains it on the task itself.
     outputs
         1, and one for each further target.
     """
@@ -60,6 +62,7 @@ class MedFuseConfig:
     signal_channels: tuple[int, ...] = (64, 128, 196, 256, 320)
     signal_strides: tuple[int, ...] = (1, 2, 2, 4, 2)
     signal_dropout: float = 0.3
+    image_labels: int = 0
     outputs: int = 1
 
 
@@ -93,6 +96,9 @@ class MedFuseEncoders(RiskModel):
                 config.image_layers, config.image_width, image.mean, image.standard_deviation
             )
             self.sizes[Modality.CXR] = self.picture.features
+            if config.image_labels:
+                self.picture_head = nn.Linear(self.picture.features, config.image_labels)
+                self.pretrained = tuple(part for part in self.modalities if part is not Modality.CXR)
         for modality in self.modalities:
             if modality is not Modality.EHR:
                 self.project[modality] = nn.Linear(self.sizes[modality], config.hidden)
@@ -116,6 +122,15 @@ class MedFuseEncoders(RiskModel):
         if images.ndim == 2 or Modality.CXR not in self.modalities:
             return images
         return self.picture(images) if len(images) else self.nothing.new_zeros(0, self.picture.features)
+
+    def picture_logits(self, images: Tensor) -> Tensor:
+        """Map images to logits of radiologists' labels, ``[k, labels]``."""
+        logits: Tensor = self.picture_head(self.picture(images))
+        return logits
+
+    def picture_parameters(self) -> list[nn.Parameter]:
+        """Return the image encoder's parameters and those of its head of labels."""
+        return [*self.picture.parameters(), *self.picture_head.parameters()]
 
     def present(self, batch: Batch) -> Tensor:
         """Return bool ``[n, modalities]``: what each sample has of what this model reads."""

@@ -17,6 +17,7 @@ from modelling.models import RiskModel, build_model, model_config
 from modelling.training.config import TrainingConfig
 from modelling.training.loop import Watcher, ignore, run_stages, seed_of
 from modelling.training.objective import outputs_of
+from modelling.training.picture_labels import Pictures
 from modelling.training.stages import Material, plan_stages
 from modelling.training.workers import Workers, choose_device
 
@@ -63,6 +64,7 @@ def fit_network(
     config: TrainingConfig,
     seed: int = 0,
     initial_weights: Mapping[str, Tensor] | None = None,
+    pictures: Pictures | None = None,
     checkpoint: Path | None = None,
     workers: Workers | None = None,
     progress: Watcher | None = None,
@@ -79,6 +81,8 @@ def fit_network(
         Of weights, order and noise.
     initial_weights
         Weights to start from where names and shapes agree.
+    pictures
+        Labelled images that its image encoder is trained on first.
     checkpoint
         File to resume from and to write after every epoch.
     workers
@@ -94,6 +98,8 @@ def fit_network(
         given = dict(config.model)
         if outputs_of(config) > 1:
             given["outputs"] = outputs_of(config)
+        if pictures is not None:
+            given["image_labels"] = len(pictures.names)
         settings = model_config(model, given)
         network = build_model(model, train.encoding, settings)
         if initial_weights:
@@ -106,8 +112,14 @@ def fit_network(
             network.load_state_dict({**own, **fitting})
         network.to(device)
         stages = plan_stages(
-            network, Material(train=train, tuning=tuning), config, device, _compiled(network, config, device)
+            network,
+            Material(train=train, tuning=tuning),
+            config,
+            device,
+            _compiled(network, config, device),
+            pictures,
         )
+        parts = [train, tuning] if pictures is None else [train, tuning, pictures.train, pictures.tuning]
         history = run_stages(
             network,
             stages,
@@ -117,7 +129,7 @@ def fit_network(
             device=device,
             workers=workers or Workers(),
             checkpoint=checkpoint,
-            fingerprint=fingerprint(config, model, seed, [train, tuning]),
+            fingerprint=fingerprint(config, model, seed, parts),
             watch=progress or ignore,
         )
     finally:

@@ -46,6 +46,8 @@ class Stage:
         What is optimised.
     mode
         Puts the model into the right mode at the start of an epoch.
+    dataset
+        What it trains on, when that is not the samples of the task.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Stage:
     mode: Callable[[], None]
     epochs: int
     learning_rate: float
+    dataset: Dataset | None = None
 
 
 def seed_of(*names: object) -> int:
@@ -186,7 +189,7 @@ def run_stages(
         while progress.epoch < stage.epochs and progress.epoch - progress.best_epoch <= config.patience:
             stage.mode()
             loss = _epoch(
-                stage, dataset, config, optimiser,
+                stage, stage.dataset or dataset, config, optimiser,
                 epoch=progress.epoch, seed=seed, device=device, workers=workers, watch=watch,
             )  # fmt: skip
             score = stage.score()

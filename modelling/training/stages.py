@@ -18,6 +18,7 @@ from modelling.training.config import TrainingConfig
 from modelling.training.forecast import cut_for_forecast
 from modelling.training.loop import Stage
 from modelling.training.objective import auxiliary_loss, task_labels, task_loss, task_score
+from modelling.training.picture_labels import Pictures, picture_stage
 from modelling.training.predict import predict
 
 
@@ -180,6 +181,7 @@ def plan_stages(
     config: TrainingConfig,
     device: str,
     forward: Callable[[Batch], Tensor],
+    pictures: Pictures | None = None,
 ) -> list[Stage]:
     """Return the stages of a model; an encoder whose modality no training sample has is left as it is."""
     stages: list[Stage] = []
@@ -191,4 +193,6 @@ def plan_stages(
         ]
     if config.forecast_epochs and model.forecast_parameters():
         stages.insert(0, forecast_stage(model, material, config))
+    if pictures is not None and config.pretrain_epochs:
+        stages.insert(0, picture_stage(model, pictures, config))
     return [*stages, fusion_stage(model, material, config, device, forward)]

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from modelling.batches import Dataset, fit_encoding, prepare
+from modelling.batches import Dataset, Encoding, fit_encoding, prepare
 from modelling.batches.encoding import CatalogueLike
 from modelling.errors import TrainingError
 from modelling.registry.folder import CURVES, write_folder
@@ -26,6 +26,7 @@ from modelling.training.intervals import (
     fit_value_interval,
 )
 from modelling.training.loop import Watcher, ignore
+from modelling.training.picture_labels import prepare_pictures
 from modelling.training.predict import predict
 from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_subjects
 from modelling.training.targets import labelled_rows, split_metrics
@@ -88,9 +89,11 @@ def train(
     labels: pl.DataFrame | None = None,
     classes: Sequence[str] = (),
     findings: pl.DataFrame | None = None,
+    image_labels: pl.DataFrame | None = None,
     split: Mapping[int, str] | None = None,
     description: str = "",
     initial_weights: Mapping[str, torch.Tensor] | None = None,
+    encoding: Encoding | None = None,
     progress: Watcher | None = None,
 ) -> TrainedRun:
     """Train, calibrate, measure and write a model.
@@ -123,12 +126,18 @@ def train(
     findings
         Machine measurements and report terms of recordings; see
         :func:`modelling.batches.encoding.fit_encoding`.
+    image_labels
+        Radiologists' labels of studies; the image encoder is then trained on them first, and not on the
+        task (:mod:`modelling.training.picture_labels`).
     split
         Subject to ``train``, ``tuning`` or ``held_out``; None draws one by patient.
     description
         What the data are, for the card.
     initial_weights
         Weights to start from where names and shapes agree (pre-trained encoders).
+    encoding
+        Encoding to keep instead of fitting one: that of the model whose weights are started from, so that
+        each weight still reads the feature that it was trained on.
     progress
         ``(stage, done, total)``.
 
@@ -154,7 +163,9 @@ def train(
     target = target.fitted(truth[TRAIN])
     tables = {"encounters": encounters, "events": events, "recordings": recordings, "findings": findings}
     watch("encode", 0, 4)
-    encoding = fit_encoding(samples=parts[TRAIN], **tables, catalogue=catalogue, settings=settings.encoding)
+    encoding = encoding or fit_encoding(
+        samples=parts[TRAIN], **tables, catalogue=catalogue, settings=settings.encoding
+    )
     datasets: dict[str, Dataset] = {}
     for done, (name, frame) in enumerate(parts.items(), start=1):
         watch("encode", done, 4)
@@ -162,6 +173,11 @@ def train(
         datasets[name] = target.attach(encoded, truth[name])
     watch("encode", 4, 4)
 
+    pictures = None
+    if image_labels is not None:
+        pictures = prepare_pictures(
+            images, image_labels, split=names, encounters=encounters, run_folder=run_folder, encoding=encoding
+        )
     checkpoint = out / "checkpoint" / "state.safetensors"
     fitted = fit_network(
         train=datasets[TRAIN],
@@ -170,6 +186,7 @@ def train(
         config=settings,
         seed=seed,
         initial_weights=initial_weights,
+        pictures=pictures,
         checkpoint=checkpoint,
         workers=workers,
         progress=watch,

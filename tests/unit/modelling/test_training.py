@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from synthetic_ward import Ward, catalogue, ward
 
-from modelling.batches import EncodingSettings, ImageSettings, SignalSettings
+from modelling.batches import EncodingSettings, ImageSettings, SignalSettings, fit_encoding
 from modelling.errors import TrainingError
 from modelling.training import TrainingConfig, preset, train
 from modelling.training.augment import augment_images
 from modelling.training.calibrate import Calibration, fit_calibration, risk_level, risk_thresholds
 from modelling.training.losses import binary_loss, focal_loss
+from modelling.training.picture_labels import labelled_studies, prepare_pictures
 from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_subjects
 
 TINY = TrainingConfig(
@@ -157,6 +158,62 @@ def test_early_fusion_trains_on_top_of_frozen_encoders(stays: Ward, tmp_path: Pa
     )
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"head", "absent"}
+
+
+def said_of(images: pl.DataFrame) -> pl.DataFrame:
+    """Radiologists' words on every study: cardiomegaly in every third, affirmed, denied or doubted."""
+    number = pl.int_range(pl.len())
+    return images.select(
+        "subject_id",
+        "study_uid",
+        label=pl.when(number % 2 == 0).then(pl.lit("Cardiomegaly")).otherwise(pl.lit("Edema")),
+        mention=pl.when(number % 3 == 0)
+        .then(pl.lit("positive"))
+        .when(number % 3 == 1)
+        .then(pl.lit("negative"))
+        .otherwise(pl.lit("uncertain")),
+    )
+
+
+def test_image_labels_are_one_where_affirmed_and_never_those_of_other_splits(stays: Ward) -> None:
+    said = said_of(stays.images)
+    samples, values, names = labelled_studies(stays.images, said)
+    assert names == ("Cardiomegaly", "Edema") and samples.height == stays.images.height
+    affirmed = said.filter(pl.col("mention") == "positive").group_by("label").len().sort("label")
+    assert values.sum(axis=0).tolist() == affirmed["len"].to_list()
+    subjects = stays.images["subject_id"].unique().sort().to_list()
+    split = {subject: (TUNING, HELD_OUT, TRAIN)[k % 3] for k, subject in enumerate(subjects[:30])}
+    encoding = fit_encoding(
+        samples=stays.samples, encounters=stays.encounters, events=stays.events,
+        recordings=stays.recordings, catalogue=catalogue(), settings=TINY.encoding,
+    )  # fmt: skip
+    pictures = prepare_pictures(
+        stays.images, said, split=split, encounters=stays.encounters, run_folder=stays.run_folder,
+        encoding=encoding,
+    )  # fmt: skip
+    left = [s for s in subjects if split.get(s) not in (TUNING, HELD_OUT)]
+    assert len(pictures.train) == samples.filter(pl.col("subject_id").is_in(left)).height
+    assert len(pictures.tuning) == sum(name == TUNING for name in split.values())
+    with pytest.raises(TrainingError, match="both images and labels"):
+        labelled_studies(stays.images, said.with_columns(study_uid=pl.lit("other")))
+
+
+def test_the_image_encoder_is_trained_on_labels_before_the_task(stays: Ward, tmp_path: Path) -> None:
+    seen: list[str] = []
+    found = run(
+        stays,
+        tmp_path,
+        image_labels=said_of(stays.images),
+        progress=lambda name, *_: seen.append(name),
+    )
+    order = [stage for stage in dict.fromkeys(seen) if stage != "encode"]
+    assert order == ["image labels", "ehr encoder", "ecg encoder", "fusion"]
+    assert weights(found.folder)["picture_head.weight"].shape[0] == 2
+    with pytest.raises(TrainingError, match="no setting image_labels"):
+        train(
+            **stays.tables(), catalogue=catalogue(), task="t", model="mufuse", config={"threads": 1},
+            out=tmp_path / "x", image_labels=said_of(stays.images),
+        )  # fmt: skip
 
 
 def test_splits_are_by_patient_and_stratified() -> None:
