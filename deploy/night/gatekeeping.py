@@ -13,10 +13,9 @@ from deploy.night.connections import database
 from deploy.night.drift import compare_run
 from deploy.night.run import Run
 from deploy.settings import Settings
-from validation.contracts import empty
 from validation.gate import GateThresholds, decide
 from validation.history import History
-from validation.profiles import RESOURCE_TYPES, Profiles, profile_night
+from validation.profiles import Profiles, count_refusals, merge_profiles, profile_shard
 from validation.quarantine import read_quarantine
 from validation.reasons import Reason
 
@@ -34,31 +33,27 @@ def thresholds(settings: Settings) -> GateThresholds:
     )
 
 
-def narrow_events(run: Run, name: str) -> pl.DataFrame:
-    """Return one shard's events with what a profile needs; ids are cut to the resource type."""
-    reference = pl.col("source_ref")
-    kind = pl.coalesce(
-        pl.when(reference.str.starts_with(f"{name}/")).then(pl.lit(f"{name}/")) for name in RESOURCE_TYPES
-    )
-    return run.load(name).select(PROFILED).with_columns(pl.coalesce(kind, reference).alias("source_ref"))
-
-
-def profile_run(settings: Settings, run: Run) -> Profiles:
-    """Aggregate the run's shards, one at a time in memory but for a few narrow columns."""
-    del settings
-    samples = run.load("samples")
+def profile_run(run: Run) -> Profiles:
+    """Aggregate the run shard by shard: no more than one shard's events are in memory."""
+    samples, encounters = run.load("samples"), run.load("encounters")
     names = sorted(
-        str(path.relative_to(run.path)).removesuffix(".manifest.json")
-        for path in run.path.glob("events/*.manifest.json")
+        path.name.removesuffix(".manifest.json") for path in run.path.glob("events/*.manifest.json")
     )
-    events = pl.concat([empty("events").select(PROFILED), *(narrow_events(run, name) for name in names)])
-    return profile_night(
-        events=events,
-        encounters=run.load("encounters"),
-        samples=samples,
-        quarantine=read_quarantine(run.path, placed=False),
-        recordings=run.load_all("recordings", "recordings/*"),
-        images=run.load_all("images", "images/*"),
+    shard_of = pl.col("subject_id").reinterpret(signed=False) % max(1, len(names))
+    shards = [
+        profile_shard(
+            events=run.load(f"events/{name}").select(PROFILED),
+            encounters=encounters,
+            samples=samples.filter(shard_of == int(name)),
+            recordings=run.load(f"recordings/{name}"),
+            images=run.load(f"images/{name}"),
+        )
+        for name in names
+    ]
+    return merge_profiles(
+        shards,
+        encounters=encounters.height,
+        refusals=count_refusals(read_quarantine(run.path, placed=False)),
         counts=count(run),
         unmapped=unmapped(run),
     )
@@ -80,7 +75,7 @@ def decide_gate(settings: Settings, run: Run) -> dict[str, Any]:
     GateStopped
         After everything is written and every sample has its reason.
     """
-    profiles = profile_run(settings, run)
+    profiles = profile_run(run)
     drift = compare_run(settings, run)
     if drift is not None:
         profiles = replace(profiles, drift=drift)

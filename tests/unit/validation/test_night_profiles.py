@@ -2,13 +2,23 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from ward_tables import NIGHT, event, table, ward
 
 from validation.contracts import empty
 from validation.equations import Counts
-from validation.profiles import NO_WARD, SMALL_WARDS, profile_night
+from validation.profiles import (
+    NO_WARD,
+    SMALL_WARDS,
+    count_refusals,
+    merge_profiles,
+    profile_night,
+    profile_shard,
+)
+from validation.profiles.features import counted_quantiles
 
 
 def feature(profiles, name: str) -> dict:
@@ -112,3 +122,34 @@ def test_rows_outside_the_look_back_do_not_count_as_coverage() -> None:
     old = table("events", [event(i, "lactate", 2.0, hours_ago=55) for i in range(12)])
     profiles = profile_night(**{**tables, "events": old})
     assert feature(profiles, "lactate")["coverage"] == 0.0
+
+
+@pytest.mark.parametrize("shards", [2, 5])
+def test_the_profile_does_not_depend_on_how_the_night_was_sharded(shards: int) -> None:
+    tables = ward(patients=40)
+    counts = Counts(pulled=1200, accepted=1188, quarantined=12, eligible=42, skipped=2)
+    whole = profile_night(**tables, counts=counts)
+    names = ("events", "samples", "recordings", "images")
+    parts = [
+        profile_shard(
+            encounters=tables["encounters"],
+            **{name: tables[name].filter(pl.col("subject_id") % shards == number) for name in names},
+        )
+        for number in range(shards)
+    ]
+    merged = merge_profiles(
+        parts,
+        encounters=tables["encounters"].height,
+        refusals=count_refusals(tables["quarantine"]),
+        counts=counts,
+    )
+    for name, frame in whole.tables().items():
+        assert_frame_equal(frame, merged.tables()[name], check_exact=False, rel_tol=1e-12)
+
+
+def test_quantiles_are_those_of_the_values() -> None:
+    rng = np.random.default_rng(3)
+    values = np.round(rng.lognormal(1, 0.7, 999), 1)
+    counts = pl.DataFrame({"feature": "a", "value": values}).group_by("feature", "value").len("n")
+    found = counted_quantiles(counts.with_columns(pl.col("n").cast(pl.Int64)), {"q05": 0.05, "q75": 0.75})
+    assert found.row(0)[1:] == pytest.approx(tuple(np.quantile(values, [0.05, 0.75])))
