@@ -50,6 +50,18 @@ lock: setup-dev ## Resolve the locks again
 bench-validation: setup-dev ## Confusion table of planted faults, false alarms on real signals, speed beside Great Expectations
 	@$(VENV)/python tests/benchmark/bench_validation.py
 
+.PHONY: reference
+reference: setup-dev ## Write docs/configuration.md from the settings models
+	@$(VENV)/python -m deploy.configuration.page
+
+.PHONY: lint-deploy
+lint-deploy: setup-dev ## Lint Dockerfile, compose, Kubernetes manifests and shell scripts by their own tools
+	@deploy/containers/lint.sh
+
+.PHONY: lock-containers
+lock-containers: setup-dev ## Resolve the container's lock again
+	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml deploy/containers/requirements.in --extra build -c requirements.lock -o deploy/containers/requirements.lock
+
 .PHONY: clean
 clean: ## Remove what runs and the demo wrote
 	rm -rf var

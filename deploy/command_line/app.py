@@ -25,7 +25,7 @@ MODULES = (
 )
 """Modules of this package whose commands stand at the top level."""
 
-GROUPS = ("quarantine", "airflow")
+GROUPS = ("quarantine", "airflow", "database")
 """Modules whose commands form a group of the same name."""
 
 
