@@ -138,7 +138,7 @@ class AuditLog:
         """Return the AuditEvent of one try."""
         subtype = _subtype(interaction)
         action, profile = _SUBTYPES[subtype]
-        code = _outcome(interaction.status)
+        code = _outcome(interaction)
         data = list(self._data(interaction, subtype))
         patients = [entity for entity in data if entity["type"] is PERSON]
         client, server = (DESTINATION, SOURCE) if subtype == "read" else (SOURCE, DESTINATION)
@@ -181,10 +181,8 @@ class AuditLog:
             ],
         }
         if code != "0":
-            event["outcomeDesc"] = (
-                f"status {interaction.status}" if interaction.status else interaction.error or "no answer"
-            )
-        elif profile:
+            event["outcomeDesc"] = interaction.error or f"status {interaction.status}"
+        elif profile and data:
             name = f"Patient{profile}" if patients else profile
             event["meta"] = {"profile": [f"{BALP}/StructureDefinition/IHE.BasicAudit.{name}"]}
         return event
@@ -297,11 +295,11 @@ def _object(address: str) -> dict[str, Any]:
     return {"type": OBJECT, "role": role, "what": what or {"display": address}}
 
 
-def _outcome(status: int | None) -> str:
+def _outcome(interaction: Interaction) -> str:
     """Return 0 success, 4 the client's fault, 8 the server's or the network's."""
-    if status is None or status >= 500:
+    if interaction.error or interaction.status is None or interaction.status >= 500:
         return "8"
-    return "0" if status < 400 else "4"
+    return "0" if interaction.status < 400 else "4"
 
 
 def _instant(moment: datetime) -> str:
