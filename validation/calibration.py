@@ -5,11 +5,11 @@ from __future__ import annotations
 import polars as pl
 
 SMALLEST_BIN = 10
-"""Scores needed before a bin is shown: fewer would tell of single patients."""
+"""Stays needed behind a bin before it is shown: fewer would tell of single patients."""
 
 
 def known_outcomes(scores: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
-    """Return ``probability`` and ``outcome`` of the scores whose stays have ended.
+    """Return ``encounter_id``, ``probability`` and ``outcome`` of the scores whose stays have ended.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def known_outcomes(scores: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame
         scores.select("encounter_id", "probability")
         .drop_nulls()
         .join(ended, on="encounter_id")
-        .select("probability", "outcome")
+        .select("encounter_id", "probability", "outcome")
     )
 
 
@@ -35,15 +35,16 @@ def calibrate(pairs: pl.DataFrame, *, bins: int = 10) -> pl.DataFrame:
     Parameters
     ----------
     pairs
-        ``probability`` and ``outcome`` (0 or 1).
+        ``encounter_id``, ``probability`` and ``outcome`` (0 or 1); a stay that was scored on several
+        nights has several rows.
 
     Returns
     -------
     polars.DataFrame
         ``low``, ``high`` (edges of the bin, two digits), ``n``, ``predicted``, ``observed``; no row for
-        bins of fewer than :data:`SMALLEST_BIN` scores.
+        bins of fewer than :data:`SMALLEST_BIN` stays.
     """
-    bins = max(1, min(bins, pairs.height // SMALLEST_BIN))
+    bins = max(1, min(bins, pairs["encounter_id"].n_unique() // SMALLEST_BIN))
     place = (pl.col("probability").rank("ordinal").cast(pl.Int64) - 1) * bins // max(1, pairs.height)
     return (
         pairs.with_columns(place.alias("bin"))
@@ -54,8 +55,9 @@ def calibrate(pairs: pl.DataFrame, *, bins: int = 10) -> pl.DataFrame:
             pl.len().cast(pl.Int64).alias("n"),
             pl.col("probability").mean().round(4).alias("predicted"),
             pl.col("outcome").mean().round(4).alias("observed"),
+            pl.col("encounter_id").n_unique().alias("stays"),
         )
-        .filter(pl.col("n") >= SMALLEST_BIN)
+        .filter(pl.col("stays") >= SMALLEST_BIN)
         .sort("bin")
-        .drop("bin")
+        .drop("bin", "stays")
     )

@@ -167,19 +167,33 @@ class TestCalibration:
         rng = np.random.default_rng(0)
         probability = rng.beta(2, 6, 4000)
         pairs = pl.DataFrame(
-            {"probability": probability, "outcome": (rng.random(4000) < probability).astype(float)}
+            {
+                "encounter_id": [f"e{number}" for number in range(4000)],
+                "probability": probability,
+                "outcome": (rng.random(4000) < probability).astype(float),
+            }
         )
         table = calibrate(pairs)
         assert table["n"].to_list() == [400] * 10
         assert (table["predicted"] - table["observed"]).abs().max() < 0.07
 
     def test_few_scores_give_few_bins_and_very_few_give_none(self) -> None:
-        pairs = pl.DataFrame({"probability": [0.1] * 25, "outcome": [0.0] * 25})
+        pairs = pl.DataFrame(
+            {
+                "encounter_id": [f"e{number}" for number in range(25)],
+                "probability": [0.1] * 25,
+                "outcome": [0.0] * 25,
+            }
+        )
         assert calibrate(pairs).height == 2
         assert calibrate(pairs.head(9)).height == 0
         assert calibrate(pairs.clear()).height == 0
 
+    def test_one_stay_scored_on_many_nights_is_still_one_patient(self) -> None:
+        pairs = pl.DataFrame({"encounter_id": ["e"] * 60, "probability": [0.3] * 60, "outcome": [1.0] * 60})
+        assert calibrate(pairs).height == 0
+
     def test_only_stays_that_ended_count(self) -> None:
         scores = pl.DataFrame({"encounter_id": ["a", "b", "c"], "probability": [0.1, 0.2, None]})
         outcomes = pl.DataFrame({"encounter_id": ["a", "b", "c"], "died_in_hospital": [True, None, False]})
-        assert known_outcomes(scores, outcomes).rows() == [(0.1, 1.0)]
+        assert known_outcomes(scores, outcomes).rows() == [("a", 0.1, 1.0)]
