@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from deploy.compare_sources import CAUSES, compare_sources
-from modelling.catalogue import load_catalogue
+from deploy.compare_sources import CAUSES, PATIENT_SYSTEM, compare_sources, fhir_observations
+from modelling.catalogue import UCUM, load_catalogue
+from modelling.mapping import map_observations
 from modelling.mapping.comparison import Comparison, compare_events
 from validation.contracts import empty
 
@@ -68,3 +71,81 @@ def test_a_difference_is_found_and_counted_by_origin() -> None:
     ]
     excused = compare_events(rows, changed, causes={("left", "labevents"): "a known gap"})
     assert excused.unexplained == 1
+
+
+def resource(kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    return {"resourceType": kind, "id": name, **fields}
+
+
+def write_ward(folder: Path, observations: list[dict[str, Any]]) -> Path:
+    """Write one patient's stay and observations as NDJSON."""
+    folder.mkdir()
+    identifier = {"system": PATIENT_SYSTEM, "value": "7"}
+    encounter = resource(
+        "Encounter",
+        "e",
+        status="in-progress",
+        subject={"reference": "Patient/p"},
+        period={"start": "2150-01-01T00:00:00Z"},
+        **{"class": {"code": "ACUTE"}},
+    )
+    for kind, rows in {
+        "Patient": [resource("Patient", "p", identifier=[identifier])],
+        "Encounter": [encounter],
+        "Observation": observations,
+    }.items():
+        (folder / f"{kind}.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_loinc_and_ucum_give_the_events_that_item_ids_and_local_units_give(tmp_path: Path) -> None:
+    catalogue = load_catalogue()
+    facts = {row["feature"]: row for row in catalogue.features.iter_rows(named=True)}
+    loinc = dict(
+        catalogue.codes_of("loinc").sort("priority", descending=True).select("feature", "code").iter_rows()
+    )
+    written: dict[str, list[dict[str, Any]]] = {"items": [], "loinc": []}
+    local = catalogue.codes.filter(pl.col("system").is_in(["chart", "lab", "items"]))
+    for number, row in enumerate(local.iter_rows(named=True)):
+        feature, unit = facts[row["feature"]], row["unit"]
+        value = feature["normal"]
+        charted = value if row["factor"] is None else (value - row["offset"]) / row["factor"]
+        if feature["feature"] == "capillary_refill":
+            charted = value = 2.0
+        shared = {
+            "status": "final",
+            "subject": {"reference": "Patient/p"},
+            "effectiveDateTime": f"2150-01-01T{number // 60:02d}:{number % 60:02d}:00-05:00",
+        }
+        units = "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-units"
+        declared = {"system": units, "code": unit} if unit else {}
+        if feature["feature"] == "capillary_refill":
+            declared = {"system": units, "code": "sec"}
+        written["items"].append(
+            resource(
+                "Observation",
+                f"o{number}",
+                code={"coding": [{"system": catalogue.system_url(row["system"]), "code": row["code"]}]},
+                valueQuantity={"value": charted, **declared},
+                **shared,
+            )
+        )
+        ucum = "s" if feature["feature"] == "capillary_refill" else feature["unit"]
+        written["loinc"].append(
+            resource(
+                "Observation",
+                f"o{number}",
+                code={"coding": [{"system": "http://loinc.org", "code": loinc[row["feature"]]}]},
+                valueQuantity={"value": value, "system": UCUM, "code": ucum},
+                **shared,
+            )
+        )
+    events = []
+    for name, observations in written.items():
+        folder = write_ward(tmp_path / name, observations)
+        mapping = map_observations(fhir_observations(folder, tmp_path / f"{name}-work"), catalogue)
+        assert mapping.counts["quarantined"] == mapping.counts["unmapped"] == 0, mapping.quarantine
+        assert mapping.counts["events"] == local.height
+        events.append(mapping.events.sort("time", "code").with_columns(pl.col("numeric_value").round(3)))
+    assert events[0].drop("source_ref").equals(events[1].drop("source_ref"))
+    assert set(events[0]["code"]) == set(local["feature"])

@@ -39,6 +39,57 @@ P12_SERIES = """
     TroponinT Urine WBC Weight
 """
 P12_NAMES = set(P12_SERIES.split())
+YAIB_48 = {
+    "alb": "albumin",
+    "alp": "alkaline_phosphatase",
+    "alt": "alt",
+    "ast": "ast",
+    "be": "base_excess",
+    "bicar": "bicarbonate",
+    "bili": "bilirubin_total",
+    "bili_dir": "bilirubin_direct",
+    "bnd": "bands",
+    "bun": "bun",
+    "ca": "calcium_total",
+    "cai": "calcium_ionized",
+    "ck": "creatine_kinase",
+    "ckmb": "ck_mb",
+    "cl": "chloride",
+    "crea": "creatinine",
+    "crp": "crp",
+    "dbp": "diastolic_bp",
+    "fgn": "fibrinogen",
+    "fio2": "fio2",
+    "glu": "glucose",
+    "hgb": "hemoglobin",
+    "hr": "heart_rate",
+    "inr_pt": "inr",
+    "k": "potassium",
+    "lact": "lactate",
+    "lymph": "lymphocytes",
+    "map": "mean_bp",
+    "mch": "mch",
+    "mchc": "mchc",
+    "mcv": "mcv",
+    "methb": "methemoglobin",
+    "mg": "magnesium",
+    "na": "sodium",
+    "neut": "neutrophils",
+    "o2sat": "spo2",
+    "pco2": "paco2",
+    "ph": "ph",
+    "phos": "phosphate",
+    "plt": "platelets",
+    "po2": "pao2",
+    "ptt": "ptt",
+    "resp": "respiratory_rate",
+    "sbp": "systolic_bp",
+    "temp": "temperature",
+    "tnt": "troponin_t",
+    "urine": "urine_output",
+    "wbc": "wbc",
+}
+"""YAIB's dynamic variables, by their names in ricu, and the catalogue's feature."""
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +114,21 @@ def test_every_physionet_2012_series_has_a_code(catalogue: Catalogue) -> None:
     assert len(P12_NAMES) == 37
 
 
-def test_yaib_has_its_48_dynamic_features(catalogue: Catalogue) -> None:
-    assert len(in_set(catalogue, "yaib")) == 48
+def test_every_variable_of_yaib_is_a_feature_with_codes(catalogue: Catalogue) -> None:
+    assert len(YAIB_48) == len(set(YAIB_48.values())) == 48
+    assert in_set(catalogue, "yaib") == set(YAIB_48.values())
+    coded = catalogue.codes.filter(pl.col("system").is_in(["chart", "lab", "items"]))["feature"]
+    assert set(YAIB_48.values()) <= set(coded)
+
+
+def test_the_catalogue_is_the_union_of_the_three_sets(catalogue: Catalogue) -> None:
+    p12 = set(catalogue.codes_of("p12")["feature"])
+    assert set(catalogue.features["feature"]) == BENCHMARK_17 | p12 | set(YAIB_48.values())
+    assert in_set(catalogue, "p12") == p12
+    assert catalogue.features["feature"].is_unique().all()
+    loinc = set(catalogue.codes_of("loinc")["feature"])
+    # The challenge's on-off flag of the ventilator has no LOINC code of its own.
+    assert set(catalogue.features["feature"]) - loinc == {"mechanical_ventilation"}
 
 
 @pytest.mark.parametrize("name", ["low", "high", "unit", "direction"])
@@ -144,6 +208,49 @@ def test_stated_units_of_laboratory_items_are_those_of_every_result(
     odd = seen.filter(pl.col("unit") != pl.col("valueuom")).select("itemid", "unit", "valueuom").unique()
     # MCHC came in per cent before it came in g/dL: the same number.
     assert set(odd["itemid"]) <= {"51249"}
+
+
+def test_stated_units_of_chart_items_are_those_of_every_value(catalogue: Catalogue, data_dir: Path) -> None:
+    charted = pl.read_parquet(
+        data_dir / "mimic-iv-demo/compact/chartevents_numeric.parquet", columns=["itemid", "valueuom"]
+    ).select(pl.col("itemid").cast(pl.String), pl.col("valueuom").str.strip_chars())
+    stated = catalogue.codes_of("chart").filter(pl.col("unit_source").is_in(["values", "d_items"]))
+    seen = charted.join(stated, left_on="itemid", right_on="code").filter(pl.col("valueuom") != "")
+    assert seen["itemid"].n_unique() > 60
+    odd = seen.filter(pl.col("unit").str.to_lowercase() != pl.col("valueuom").str.to_lowercase())
+    assert odd.is_empty(), odd.unique()
+
+
+def test_values_of_chart_items_are_those_of_the_laboratory(catalogue: Catalogue, data_dir: Path) -> None:
+    """An item of another fluid or unit would lie elsewhere: glucose of urine, lactate dehydrogenase."""
+
+    def values(path: Path, alias: str) -> pl.DataFrame:
+        wanted = catalogue.codes_of(alias).select("feature", itemid="code")
+        read = pl.read_parquet if path.suffix == ".parquet" else pl.read_csv
+        frame = read(path, columns=["itemid", "valuenum"]).drop_nulls()
+        return frame.select(pl.col("itemid").cast(pl.String), pl.col("valuenum").cast(pl.Float64)).join(
+            wanted, on="itemid"
+        )
+
+    number = pl.col("valuenum")
+    laboratory = (
+        values(data_dir / "mimic-iv-demo/hosp/labevents.csv.gz", "lab")
+        .group_by("feature")
+        .agg(number.quantile(0.05).alias("low"), number.quantile(0.95).alias("high"), pl.len().alias("n"))
+        .filter(pl.col("n") >= 30)
+    )
+    charted = (
+        values(data_dir / "mimic-iv-demo/compact/chartevents_numeric.parquet", "chart")
+        .group_by("feature", "itemid")
+        .agg(number.median(), pl.len().alias("charted"))
+        .join(laboratory, on="feature")
+        .filter(pl.col("charted") >= 10)
+    )
+    assert charted["itemid"].n_unique() >= 35
+    # Where both are measured, the middle of one lies among the values of the other; a bedside saturation or
+    # cholesterol of the critically ill may lie at the edge.
+    outside = charted.filter(~number.is_between(pl.col("low") * 0.8, pl.col("high") * 1.2))
+    assert outside.is_empty(), outside
 
 
 @pytest.mark.parametrize(
