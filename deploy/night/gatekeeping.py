@@ -85,7 +85,7 @@ def decide_gate(settings: Settings, run: Run) -> dict[str, Any]:
         thresholds=thresholds(settings),
         work_folder=run.path / "gate",
         override=settings.gate.override,
-        run_name=f"{settings.site.name}, {run.partition}",
+        run_name=f"{settings.site.name}-{run.partition}",
     )
     if decision.stopped:
         skip_unscored(run, Reason.SKIP_GATE_STOPPED)

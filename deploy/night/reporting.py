@@ -41,7 +41,7 @@ def read_gate(run: Run) -> GateDecision | None:
     return GateDecision.from_dict(fields) if fields else None
 
 
-def model_facts(settings: Settings, scores: pl.DataFrame) -> dict[str, str | None]:
+def model_facts(settings: Settings, run: Run, scores: pl.DataFrame) -> dict[str, str | None]:
     """Return name, version and digest of the model: of the scores, else of the folder that would score."""
     if scores.height:
         name, number, digest = scores.select("model_name", "model_version", "model_digest").row(0)
@@ -49,7 +49,7 @@ def model_facts(settings: Settings, scores: pl.DataFrame) -> dict[str, str | Non
     from deploy.night.scoring import model_folder  # torch takes seconds to import
 
     try:
-        card = json.loads((model_folder(settings) / "card.json").read_text("utf-8"))
+        card = json.loads((model_folder(settings, run) / "card.json").read_text("utf-8"))
     except (DeployError, OSError, ValueError):
         return {}
     return {
@@ -148,7 +148,7 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
         write_back=delivery,
         places=places(settings, run),
         data_notes=(settings.site.data_note,) if settings.site.data_note else (),
-        **model_facts(settings, scores),
+        **model_facts(settings, run, scores),
     )
 
 

@@ -126,6 +126,7 @@ def write_reference(
     recordings: pl.DataFrame,
     images: pl.DataFrame,
     run_folder: Path,
+    unseen: pl.DataFrame | None = None,
     scores: pl.DataFrame | None = None,
     embeddings: Path | None = None,
 ) -> Reference:
@@ -137,14 +138,17 @@ def write_reference(
         Model folder.
     samples
         What :func:`modelling.training.train` was given: the last values that they knew are the reference of
-        the inputs; scores and embeddings come from those of them that the weights were not fitted to.
+        the inputs.
+    unseen
+        Those of them that the weights were not fitted to, for scores and embeddings; None asks
+        :func:`unseen_samples`.
     scores
         ``kind`` (score), ``name`` (task), ``value``, where scores of unseen samples are known already;
         None scores them.
     """
     folder = read_folder(path)
     model = scoring_model(folder)
-    unseen = unseen_samples(folder, samples)
+    unseen = unseen_samples(folder, samples) if unseen is None else unseen
     values, axes = [input_values(events, samples)], {}
     if scores is None:
         found, _ = score_samples(
