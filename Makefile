@@ -24,6 +24,10 @@ setup-dev: ## Install what developing and testing need into .venv
 demo: setup ## The main job end to end on a synthetic hospital (FHIR=hapi: against a real HAPI and Orthanc)
 	@$(VENV)/nightingale demo --fhir $(FHIR)
 
+.PHONY: faults
+faults: setup-dev ## Every fault of the menu, injected: case, injected, lost, duplicated, outcome
+	@$(VENV)/python -m deploy.faults --json var/faults.json
+
 .PHONY: test
 test: setup-dev ## Static checks, then every test
 	@$(MAKE) --no-print-directory check

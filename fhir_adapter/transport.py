@@ -47,6 +47,8 @@ from fhir_adapter.errors import (
 )
 
 log = logging.getLogger(__name__)
+for _library in ("httpx", "httpcore"):  # they log addresses with queries, and headers
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})

@@ -154,6 +154,10 @@ class BulkSource:
                 state = self._save({"request": request, "poll_url": self._kick_off()})
                 state = self._save(state | {"manifest": self._wait(state["poll_url"])})
                 files = self._download_all(state["manifest"])
+            except FatalError:
+                # the next run asks for the manifest again: this one may have been spoilt on its way
+                self._save({key: value for key, value in state.items() if key != "manifest"})
+                raise
             state = self._save(state | {"files": files})
         if not state.get("job_deleted"):
             self._delete(state["poll_url"])

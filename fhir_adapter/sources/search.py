@@ -240,7 +240,11 @@ def _instant(moment: datetime) -> str:
 
 
 def _write_line(resource: dict[str, Any], file: IO[str]) -> None:
-    file.write(json.dumps(resource, ensure_ascii=False, separators=(",", ":")) + "\n")
+    try:
+        text = json.dumps(resource, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:  # parsers go deeper than writers
+        raise ContentError("search: a resource is nested too deep") from None
+    file.write(text + "\n")
 
 
 def _checked(bundle: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -224,6 +224,8 @@ def _settle_findings(outbox: Outbox, findings: Findings) -> None:
                 error_class=entry.error_class,
             )
         )
+    # without a version to match, the next delivery can create what the server never kept
+    outbox.ledger.forget_place(outbox.destination, findings.unknown, now=outbox.now())
     outbox.ledger.settle(outbox.destination, rows, now=outbox.now())
 
 

@@ -1,0 +1,1 @@
+"""Faults on purpose: a scripted loopback hospital with a virtual clock, and the cases that it plays."""
