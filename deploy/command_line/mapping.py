@@ -22,7 +22,7 @@ def print_frame(frame: pl.DataFrame, *, title: str) -> None:
     """Print a frame as a table."""
     table = Table(title=title, title_justify="left")
     for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
     for row in frame.iter_rows():
         table.add_row(*("" if value is None else str(value) for value in row))
     console.print(table)
@@ -103,7 +103,9 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
         orient="row",
     )
     print_frame(counts, title=str(out))
-    unmapped = pl.read_csv(out / "unmapped.csv").with_columns(pl.col("coding").str.extract("([^/]*)$"))
+    unmapped = pl.read_csv(out / "unmapped.csv").with_columns(
+        pl.col("coding").str.extract("(?:mimic-)?([^/]*)$")
+    )
     if unmapped.height:
         print_frame(unmapped.head(10), title=f"unmapped codes, most frequent of {unmapped.height}")
 
