@@ -50,6 +50,10 @@ lock: setup-dev ## Resolve the locks again
 	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build -o requirements.lock
 	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --extra test --extra docs -c requirements.lock -o requirements-dev.lock
 
+.PHONY: bench-map
+bench-map: setup-dev ## Rows/s and peak memory of mapping chartevents, beside pandas, row by row and gzip -dc
+	@$(VENV)/python tests/benchmark/bench_map.py --repeat 2
+
 .PHONY: bench-validation
 bench-validation: setup-dev ## Confusion table of planted faults, false alarms on real signals, speed beside Great Expectations
 	@$(VENV)/python tests/benchmark/bench_validation.py
