@@ -9,6 +9,8 @@ fields: a field ending in ``_env`` names the environment variable that holds the
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -250,6 +252,21 @@ class Settings(BaseSettings):
         return datetime.combine(night, self.night.prediction_at, tzinfo=self.site.zone)
 
 
+@contextmanager
+def configured(path: Path | None) -> Iterator[None]:
+    """Let ``NIGHTINGALE_CONFIG`` name a file for a while; None changes nothing."""
+    before = os.environ.get(CONFIG_VARIABLE)
+    if path is not None:
+        os.environ[CONFIG_VARIABLE] = str(path)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[CONFIG_VARIABLE] = before
+        elif path is not None:
+            os.environ.pop(CONFIG_VARIABLE, None)
+
+
 def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
     """Read settings from a TOML file, the environment and keyword overrides.
 
@@ -265,12 +282,11 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
     SettingsError
         With one line a wrong field: its name and what is expected, never the value.
     """
-    if path is not None:
-        if not path.is_file():
-            raise SettingsError(f"no settings file at {path}; `nightingale init` writes one")
-        os.environ[CONFIG_VARIABLE] = str(path)
+    if path is not None and not path.is_file():
+        raise SettingsError(f"no settings file at {path}; `nightingale init` writes one")
     try:
-        return Settings(**overrides)
+        with configured(path):
+            return Settings(**overrides)
     except ValidationError as error:
         lines = [
             f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}"

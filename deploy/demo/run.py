@@ -13,7 +13,7 @@ from typing import Any, Literal
 import httpx
 
 from deploy.demo.servers import DemoServers, demo_servers, require_servers
-from deploy.demo.training import SYNTHETIC, held_out, trained_model
+from deploy.demo.training import HISTORY_STAYS, SYNTHETIC, held_out, trained_model
 from deploy.demo_hospital import build_hospital
 from deploy.errors import NightFailed
 from deploy.night.accounts import read_json
@@ -67,6 +67,7 @@ def run_demo(
     say: Callable[[str], None],
     patients: int = PATIENTS,
     seed: int = SEED,
+    history_stays: int = HISTORY_STAYS,
     faults: bool | Literal["flood"] = True,
 ) -> DemoResult:
     """Run the demo below a folder; what a former run left complete is used again.
@@ -75,6 +76,8 @@ def run_demo(
     ----------
     fhir
         ``folder`` reads NDJSON and writes NDJSON; ``hapi`` reads from and writes to real servers.
+    patients, seed, history_stays, faults
+        Of the hospital: stays of tonight, seed, finished stays to learn from, broken input.
     watch, say
         Progress, and words about slow first steps.
 
@@ -99,7 +102,7 @@ def run_demo(
             faults=faults,
             progress=lambda done, total: watch("build hospital", done, total),
         )
-    model, trained = trained_model(root, night=NIGHT, seed=seed, watch=watch)
+    model, trained = trained_model(root, night=NIGHT, seed=seed, watch=watch, stays=history_stays)
     servers: AbstractContextManager[DemoServers | None] = nullcontext(None)
     if fhir == "hapi":
         servers = demo_servers(hospital, watch=watch, say=say)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from deploy.demo_hospital import build_hospital
 from deploy.night.history import map_history, read_history
-from deploy.settings import CONFIG_VARIABLE, load_settings
+from deploy.settings import configured, load_settings
 from deploy.site_file import write_site
 from modelling.catalogue import load_catalogue
 from modelling.errors import ModellingError
@@ -35,7 +33,9 @@ DESCRIPTION = (
 Watcher = Callable[[str, int, int], None]
 
 
-def trained_model(root: Path, *, night: date, seed: int, watch: Watcher) -> tuple[Path, bool]:
+def trained_model(
+    root: Path, *, night: date, seed: int, watch: Watcher, stays: int = HISTORY_STAYS
+) -> tuple[Path, bool]:
     """Return the demo's model folder and whether it was trained now; a complete one is kept.
 
     Parameters
@@ -46,6 +46,8 @@ def trained_model(root: Path, *, night: date, seed: int, watch: Watcher) -> tupl
         The demo's night: the history lies before it.
     seed
         Of the hospital and of training.
+    stays
+        Finished stays to learn from.
     """
     folder = root / "models" / f"medfuse-{TASK}"
     if (folder / "card.json").is_file():
@@ -59,7 +61,7 @@ def trained_model(root: Path, *, night: date, seed: int, watch: Watcher) -> tupl
         _remove(hospital)
         build_hospital(
             hospital,
-            patients=HISTORY_STAYS,
+            patients=stays,
             seed=seed,
             night=night,
             history=True,
@@ -69,7 +71,7 @@ def trained_model(root: Path, *, night: date, seed: int, watch: Watcher) -> tupl
     config = write_site(
         root / "history-site.toml", root=root, hospital=hospital, name="demo-history", note=SYNTHETIC
     )
-    with _configured(config):
+    with configured(config):
         run = map_history(load_settings(), replay=REPLAY, watch=watch)
     history = read_history(run, task=TASK)
     train(
@@ -104,20 +106,6 @@ def trained_model(root: Path, *, night: date, seed: int, watch: Watcher) -> tupl
 def held_out(folder: Path) -> dict[str, Any]:
     """Return the model's metrics on held-out patients of the history."""
     return dict(read_folder(folder).card["metrics"]["held_out"])
-
-
-@contextmanager
-def _configured(config: Path) -> Iterator[None]:
-    """Let the steps, which read their settings themselves, find this site for a while."""
-    before = os.environ.get(CONFIG_VARIABLE)
-    os.environ[CONFIG_VARIABLE] = str(config)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[CONFIG_VARIABLE]
-        else:
-            os.environ[CONFIG_VARIABLE] = before
 
 
 def _remove(folder: Path) -> None:
