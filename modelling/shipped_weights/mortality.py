@@ -145,6 +145,9 @@ def build(
         card=_card(cohort, catalogue, evaluation, thresholds, ensemble),
         metrics=evaluation.to_dict(),
     )
+    from modelling.shipped_weights.reference import write_shipped_reference  # which imports this module
+
+    write_shipped_reference(cohort, out, scores=crossed)
     for path in write_evaluation(evaluation, out, name="evaluation"):
         if path.suffix == ".png":
             path.replace(out / "curves.png")
