@@ -19,7 +19,7 @@ POLL_SECONDS = 0.3
 
 def run_night_dag(
     settings: Settings,
-    config: Path,
+    config: Path | None,
     home: Path,
     *,
     night: str | None,
@@ -38,7 +38,9 @@ def run_night_dag(
     run = plan_run(settings, night=night, replay=replay)
     progress = run.path / "progress.jsonl"
     progress.unlink(missing_ok=True)
-    variables = prepare(home) | {CONFIG_VARIABLE: str(config.resolve())}
+    variables = prepare(home)
+    if config is not None:
+        variables[CONFIG_VARIABLE] = str(config.resolve())
     conf: dict[str, Any] = {"night": night, "replay": replay}
     log = home / "logs" / f"{run.partition}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
