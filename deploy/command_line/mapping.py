@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from rich.table import Table
 from modelling.errors import ModellingError
 
 app = typer.Typer(no_args_is_help=True, help="The feature catalogue and the mapping of training data.")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
 Folder = Annotated[Path | None, typer.Option("--catalogue", help="Folder of the catalogue's files.")]
 
 
@@ -205,6 +206,9 @@ def compare_sources_command(
         .sort("n", descending=True)
     )
     print_frame(causes, title="differences by cause")
-    console.print(f"{compared.equal} events equal, {compared.unexplained} differences unexplained")
+    console.print(
+        f"{compared.equal} events of {compared.subjects} patients equal, "
+        f"{compared.unexplained} differences unexplained"
+    )
     if compared.unexplained:
         raise typer.Exit(1)

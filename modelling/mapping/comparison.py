@@ -18,12 +18,15 @@ class Comparison:
     by_feature
         ``code``, ``equal``, ``only_left``, ``only_right``, ``other_availability`` (equal events that one side
         knew at another time).
+    subjects
+        Number of subjects with events on both sides.
     differences
         ``side`` (left or right), ``code``, ``origin`` (of the event), ``n``, ``cause`` (null: unexplained).
     """
 
     by_feature: pl.DataFrame
     differences: pl.DataFrame
+    subjects: int
 
     @property
     def unexplained(self) -> int:
@@ -90,4 +93,8 @@ def compare_events(
         .select("side", "code", "origin", "n", "cause")
         .sort("side", "code", "origin")
     )
-    return Comparison(by_feature=by_feature, differences=differences)
+    return Comparison(
+        by_feature=by_feature,
+        differences=differences,
+        subjects=len(set(left["subject_id"]) & set(right["subject_id"])),
+    )

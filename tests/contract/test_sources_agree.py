@@ -28,6 +28,7 @@ def comparison(data_dir: Path) -> Comparison:
 def test_every_feature_value_and_time_is_equal(comparison: Comparison) -> None:
     assert comparison.unexplained == 0, comparison.differences
     assert comparison.equal > 130_000
+    assert comparison.subjects == 73
     assert comparison.by_feature["only_left"].sum() == 0
     assert comparison.by_feature["other_availability"].sum() == 0
     assert comparison.by_feature.filter(pl.col("equal") > 0).height >= 60
