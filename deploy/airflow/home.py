@@ -46,6 +46,7 @@ def prepare(home: Path, overrides: Mapping[str, str] | None = None) -> dict[str,
     ServerError
         With the end of Airflow's own output when the migration fails.
     """
+    home = home.resolve()  # Airflow takes no relative path to a database
     home.mkdir(parents=True, exist_ok=True)
     variables = environment(home, overrides)
     marker = home / ".migrated"

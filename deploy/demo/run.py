@@ -88,6 +88,7 @@ def run_demo(
     NightFailed
         If the night left no summary at all.
     """
+    root = root.resolve()
     if fhir == "hapi":
         require_servers()
     hospital = root / ("tonight" if faults is True else f"tonight-{faults}".lower())
