@@ -256,14 +256,6 @@ def compare_night(
     )
 
 
-def describe_comparison() -> pl.Expr:
-    """Return the words for a row of a drift table: ``missing rate of lactate``, ``scores of mortality``."""
-    words = {"input": "values of {}", "missing": "missing rate of {}", "score": "scores of {}"}
-    name = pl.col("name")
-    told = [pl.when(pl.col("kind") == kind).then(pl.format(text, name)) for kind, text in words.items()]
-    return pl.coalesce(*told, pl.format("embeddings, {}", name))
-
-
 def _compare_values(row: dict[str, object], now: FloatArray, then: FloatArray) -> dict[str, object]:
     spread = float(np.subtract(*np.quantile(then, [0.75, 0.25]))) or float(np.std(then)) or 1.0
     return {

@@ -10,6 +10,7 @@ import polars as pl
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from deploy.command_line.runs import find_run
 from deploy.errors import DeployError
@@ -55,7 +56,17 @@ def list_command(run: RunOption = None) -> None:
     if frame.is_empty():
         console.print(f"Nothing was refused in {folder.name}.")
         return
-    _print(frame, f"Quarantine of {folder.name}")
+    table = Table(title=f"Quarantine of {folder.name}", title_justify="left")
+    for name in ("reason", "stage", "feature"):
+        table.add_column(name, overflow="fold")
+    for name in ("rows", "resources"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in frame.iter_rows(named=True):
+        reason = Text(row["reason"])
+        if row["explanation"]:
+            reason.append(f"\n{row['explanation']}", style="dim")
+        table.add_row(reason, row["stage"], row["feature"] or "", str(row["rows"]), str(row["resources"]))
+    console.print(table)
 
 
 @app.command("show")

@@ -34,7 +34,6 @@ def report_command(
     """
     from deploy.command_line.runs import find_run
     from deploy.errors import DeployError
-    from validation.report.serving import make_server
 
     try:
         if run and latest:
@@ -50,6 +49,8 @@ def report_command(
         typer.echo(page.resolve())
     if not (serve or browse):
         return
+    from validation.report.serving import make_server
+
     try:
         server = make_server(folder, port=port)
     except OSError as error:

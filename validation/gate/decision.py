@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from validation.contracts import write_json
-from validation.drift import describe_comparison
 from validation.errors import GateStopped
-from validation.profiles import Profiles
+from validation.profiles import Profiles, describe_comparison
 
 Outcome = Literal["pass", "pass_with_warnings", "stop"]
 

@@ -90,3 +90,11 @@ def empty_drift() -> pl.DataFrame:
             "drifted": pl.Boolean,
         }
     )
+
+
+def describe_comparison() -> pl.Expr:
+    """Return the words for a row of a drift table: ``missing rate of lactate``, ``scores of mortality``."""
+    words = {"input": "values of {}", "missing": "missing rate of {}", "score": "scores of {}"}
+    name = pl.col("name")
+    told = [pl.when(pl.col("kind") == kind).then(pl.format(text, name)) for kind, text in words.items()]
+    return pl.coalesce(*told, pl.format("embeddings, {}", name))

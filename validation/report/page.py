@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from validation.contracts import write_json
-from validation.drift import describe_comparison
 from validation.equations import check_equations
+from validation.profiles import describe_comparison
 from validation.report import charts
 from validation.report.facts import DISCLAIMER, ReportFacts, keep_presentable_codes, with_explanations
 
