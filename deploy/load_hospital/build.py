@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo
@@ -143,24 +144,26 @@ def build_load_hospital(
         NOTE.format(seed=seed, patients=patients, moment=moment.isoformat(), pool=pool), encoding="utf-8"
     )
     batches = range(-(-patients // BATCH))
-    settings = {
-        "total": patients,
-        "seed": seed,
-        "moment": moment.astimezone(UTC),
-        "pool": made,
-        "compress": compress,
-    }
+    write = partial(
+        write_batch,
+        folder=source,
+        total=patients,
+        seed=seed,
+        moment=moment.astimezone(UTC),
+        pool=made,
+        compress=compress,
+    )
     processes = min(workers or os.cpu_count() or 1, len(batches))
     if processes == 1:
         for number in batches:
-            summary.add(write_batch(number, source, **settings))
+            summary.add(write(number))
             if progress:
                 progress(summary.patients, patients)
     else:
         # Spawned, since polars' threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, mp_context=context) as executor:
-            tasks = [executor.submit(write_batch, number, source, **settings) for number in batches]
+            tasks = [executor.submit(write, number) for number in batches]
             for task in as_completed(tasks):
                 summary.add(task.result())
                 if progress:

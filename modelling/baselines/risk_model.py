@@ -49,6 +49,7 @@ class EnsembleModel(RiskModel):
     """
 
     modalities = (Modality.EHR,)
+    token_budget = 524_288
 
     def __init__(self, encoding: Encoding, config: EnsembleConfig) -> None:
         super().__init__(encoding)

@@ -28,6 +28,9 @@ class RiskModel(nn.Module, ABC):
     #: Parts (mostly modalities) whose encoders are trained alone before the fusion.
     pretrained: tuple[str, ...] = ()
 
+    #: Padded tokens that scoring puts into one batch; a model whose cost lies in calls, not tokens, takes more.
+    token_budget: int = 32_768
+
     #: Whether all recordings and images of a sample are read, or the latest of each kind.
     uses_all_items: bool = False
 

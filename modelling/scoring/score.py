@@ -199,7 +199,7 @@ def score_samples(
     run_folder: Path,
     site: str,
     progress: Watcher | None = None,
-    token_budget: int = 32_768,
+    token_budget: int | None = None,
     max_samples: int = 512,
     portion: int = PORTION,
     embeddings: Path | None = None,
@@ -221,7 +221,7 @@ def score_samples(
     progress
         ``("score", done, total)``.
     token_budget, max_samples
-        Padded tokens and samples a batch.
+        Padded tokens and samples a batch; None takes the model's own budget.
     portion
         Samples that are read and encoded at a time, one portion ahead of the network; it bounds memory.
     embeddings
@@ -243,11 +243,12 @@ def score_samples(
     tables = Tables(
         encounters=encounters, events=events, recordings=recordings, images=images, run_folder=run_folder
     )
+    budget = token_budget or model.network.token_budget
     parts = portions(model, ordered, tables, size=portion, store=EmbeddingStore(embeddings))
     found: list[tuple[pl.DataFrame, pl.DataFrame]] = [(empty("scores"), empty("skipped"))]
     done = 0
     for part in ahead(parts):
-        outcome = _outcomes(model, part, token_budget=token_budget, max_samples=max_samples, explain=explain)
+        outcome = _outcomes(model, part, token_budget=budget, max_samples=max_samples, explain=explain)
         found.append(_tables(model, part.samples, part.encounters, outcome, site))
         done += part.samples.height
         if progress:
