@@ -44,6 +44,9 @@ def cohort_command(
     splits: Annotated[
         Path | None, typer.Option("--splits", help="Published splits: subject_id, split. Default: by hash.")
     ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, as docs/cohorts.md has it.")
+    ] = False,
 ) -> None:
     """Build a cohort: inclusion with its attrition, prediction times, labels and the split of patients."""
     from modelling.cohorts.folder import build_cohort
@@ -64,7 +67,8 @@ def cohort_command(
                 console.print(f"{spec.name}: not possible here: {error}", highlight=False, soft_wrap=True)
                 continue
             divided = published if published is not None else split_subjects(cohort.samples["subject_id"])
-            _print(spec, cohort, divided, landmark=landmark, clock=clock)
+            show = _print_markdown if markdown else _print
+            show(spec, cohort, divided, landmark=landmark, clock=clock)
             if out is not None:
                 _write(cohort, spec, divided, out)
     except ModellingError as error:
@@ -78,14 +82,37 @@ def _clock(text: str) -> time:
         raise typer.BadParameter("expected HH:MM", param_hint="--at") from None
 
 
-def _print(spec: TaskSpec, cohort: Cohort, divided: pl.DataFrame, *, landmark: bool, clock: Clock) -> None:
+def _title(spec: TaskSpec, *, landmark: bool, clock: Clock) -> str:
     mode = f"nights at {clock.at:%H:%M} {clock.zone}" if landmark else "benchmark"
-    print_frame(cohort.attrition, title=f"{spec.name}: {spec.title} ({mode})")
-    console.print(f"labels: {describe_labels(spec, cohort)}")
+    if spec.label == "cardiovascular":
+        mode = "every ECG"
+    return f"{spec.name}: {spec.title} ({mode})"
+
+
+def _describe_splits(cohort: Cohort, divided: pl.DataFrame) -> str:
     placed = cohort.samples.select("subject_id").unique().join(divided, on="subject_id", how="left")
     counts = dict(placed.group_by("split").len().sort("split", nulls_last=True).iter_rows())
-    console.print("patients: " + ", ".join(f"{n} {name or 'in no split'}" for name, n in counts.items()))
-    console.print()
+    return ", ".join(f"{n} {name or 'in no split'}" for name, n in counts.items())
+
+
+def _print(spec: TaskSpec, cohort: Cohort, divided: pl.DataFrame, *, landmark: bool, clock: Clock) -> None:
+    print_frame(cohort.attrition, title=_title(spec, landmark=landmark, clock=clock))
+    console.print(f"labels: {describe_labels(spec, cohort)}", soft_wrap=True)
+    console.print(f"patients: {_describe_splits(cohort, divided)}\n", soft_wrap=True)
+
+
+def _print_markdown(
+    spec: TaskSpec, cohort: Cohort, divided: pl.DataFrame, *, landmark: bool, clock: Clock
+) -> None:
+    lines = [f"### {_title(spec, landmark=landmark, clock=clock)}", ""]
+    lines += ["| step | stays | patients | samples |", "|---|---|---|---|"]
+    lines += [f"| {step} | {a} | {b} | {c} |" for step, a, b, c in cohort.attrition.iter_rows()]
+    lines += [
+        "",
+        f"Labels: {describe_labels(spec, cohort)}. Patients: {_describe_splits(cohort, divided)}.",
+        "",
+    ]
+    typer.echo("\n".join(lines))
 
 
 def describe_labels(spec: TaskSpec, cohort: Cohort) -> str:
@@ -97,7 +124,7 @@ def describe_labels(spec: TaskSpec, cohort: Cohort) -> str:
         names = cohort.labels.columns[2:]
         positive = cohort.labels.select(pl.col(names).sum()).row(0, named=True)
         most = sorted(positive.items(), key=lambda item: (-item[1], item[0]))
-        return f"{len(names)} phenotypes; " + ", ".join(f"{name} {n}" for name, n in most[:3]) + ", ..."
+        return f"{len(names)} phenotypes, most often " + ", ".join(f"{name} {n}" for name, n in most[:3])
     if spec.kind == "binary":
         n = int(samples["boolean_value"].sum())
         return f"{n} of {samples.height} positive ({n / samples.height:.1%})"

@@ -15,12 +15,14 @@ from modelling.cohorts.cardiovascular import CLASSES, cardiovascular_samples
 from modelling.cohorts.diagnoses import OPERATIONS, grouped, phenotype_prefixes, prefixes
 from modelling.cohorts.folder import build_cohort
 from modelling.cohorts.labels import Facts
+from modelling.cohorts.night import night_samples
 from modelling.cohorts.rules import RULES, VALUE_RULES, baseline_creatinine, no_long_gap, values_in_four_hours
 from modelling.cohorts.sepsis import sofa_by_hour
 from modelling.cohorts.tasks import TASKS, get_task
 from modelling.cohorts.training import training_samples
 from modelling.errors import CohortError
 from modelling.mimic import map_mimic
+from modelling.mimic.stays import read_encounters, read_outcomes
 from modelling.mimic.supports import INFUSIONS, SUPPORTS, VENTILATION, read_supports
 
 CODED = {
@@ -256,3 +258,19 @@ def test_landmarks_follow_the_site_s_clock() -> None:
     assert asked.samples["prediction_time"].to_list() == [at(27), at(51)]
     assert at(27) == datetime.fromisoformat("2150-03-02T11:00:00+00:00")
     assert at(51) - at(27) == timedelta(days=1)
+
+
+@pytest.mark.data
+def test_a_landmark_asks_about_the_stays_that_the_night_asks_about(data_dir: Path) -> None:
+    root = data_dir / "mimic-iv-demo"
+    encounters, task = read_encounters(root), get_task("in-hospital-mortality")
+    asked = training_samples(
+        encounters, read_outcomes(root), task=task, mode="landmark", zone="America/New_York"
+    ).samples
+    assert asked.height > 200
+    nights = asked.sort("prediction_time").partition_by("prediction_time", maintain_order=True)[::5]
+    for night in nights:
+        moment = night["prediction_time"][0]
+        samples, _ = night_samples(encounters, task=task, prediction_time=moment, partition="x")
+        assert samples["encounter_id"].to_list() == night["encounter_id"].to_list()
+        assert samples["lookback_start"].to_list() == night["lookback_start"].to_list()
