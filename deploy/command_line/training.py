@@ -46,6 +46,9 @@ def train_command(
     start_from: Annotated[
         Path | None, typer.Option(help="Model folder whose weights are taken where names and shapes agree.")
     ] = None,
+    other_patients: Annotated[
+        bool, typer.Option("--other-patients", help="No patient of DATA was in the training of START_FROM.")
+    ] = False,
     image_labels: Annotated[
         bool, typer.Option("--image-labels", help="Train the image encoder on DATA's 14 X-ray labels first.")
     ] = False,
@@ -72,6 +75,7 @@ def train_command(
             seeds=range(seed, seed + seeds),
             search=search,
             start_from=start_from,
+            other_patients=other_patients,
             image_labels=image_labels,
             description=description,
         )
@@ -154,9 +158,11 @@ def _train(
     seeds: range,
     search: int,
     start_from: Path | None,
+    other_patients: bool,
     image_labels: bool,
     description: str,
 ) -> list[TrainedRun]:
+    from modelling.batches import Encoding
     from modelling.catalogue import load_catalogue
     from modelling.cohorts.tasks import get_task
     from modelling.errors import TrainingError
@@ -172,7 +178,10 @@ def _train(
     cohort = labelled_cohort(folder, task)
     if image_labels and folder.image_labels is None:
         raise TrainingError(f"{data} holds no image_labels.parquet; map-mimic writes it with --cxr")
-    weights = read_folder(start_from).weights if start_from is not None else None
+    begun = read_folder(start_from) if start_from is not None else None
+
+    kept = begun.config.get("encoding") if begun else None
+    encoding = Encoding.from_dict(kept) if kept else None
 
     def run_seed(seed: int, target: Path, watch: Callable[[str, int, int], None] | None) -> TrainedRun:
         def once(settings: TrainingConfig, where: Path) -> TrainedRun:
@@ -196,7 +205,9 @@ def _train(
                 out=where,
                 seed=seed,
                 description=description,
-                initial_weights=weights,
+                initial_weights=begun.weights if begun else None,
+                encoding=encoding,
+                initial_split=begun.config.get("split_digest") if begun and not other_patients else None,
                 progress=watch,
             )
 

@@ -74,7 +74,8 @@ def _share(rows: NDArray[np.int64], workers: Workers, accumulation: int) -> Iter
             yield cut
 
 
-def _rate(stage: Stage, config: TrainingConfig, step: int, total: int) -> float:
+def learning_rate_at(stage: Stage, config: TrainingConfig, step: int, total: int) -> float:
+    """Return the learning rate of one step of ``total``: warm-up, then constant or cosine to a tenth."""
     rate = stage.learning_rate
     if step < config.warmup_steps:
         return rate * (step + 1) / config.warmup_steps
@@ -114,7 +115,9 @@ def _epoch(
     gathered = ahead((dataset.batch(cut).to(device) for share in shares for cut in share), depth=2)
     for number, share in enumerate(shares):
         for group in optimiser.param_groups:
-            group["lr"] = _rate(stage, config, epoch * len(batches) + number, stage.epochs * len(batches))
+            group["lr"] = learning_rate_at(
+                stage, config, epoch * len(batches) + number, stage.epochs * len(batches)
+            )
         optimiser.zero_grad(set_to_none=True)
         sums = torch.zeros(2, dtype=torch.float64)
         for _ in share:

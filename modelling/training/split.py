@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 
 import numpy as np
 import polars as pl
@@ -59,3 +60,9 @@ def part(samples: pl.DataFrame, split: Mapping[int, str], name: str) -> pl.DataF
     return samples.drop_nulls("boolean_value").filter(
         pl.col("subject_id").is_in(pl.Series(subjects, dtype=pl.Int64).implode())
     )
+
+
+def split_digest(split: Mapping[int, str]) -> str:
+    """Return a digest of who stands in which split."""
+    text = "\n".join(f"{subject} {name}" for subject, name in sorted(split.items()))
+    return sha256(text.encode()).hexdigest()

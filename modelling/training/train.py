@@ -28,7 +28,7 @@ from modelling.training.intervals import (
 from modelling.training.loop import Watcher, ignore
 from modelling.training.picture_labels import prepare_pictures
 from modelling.training.predict import predict
-from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_subjects
+from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_digest, split_subjects
 from modelling.training.targets import labelled_rows, split_metrics
 from modelling.training.workers import choose_device, join_workers
 
@@ -93,6 +93,7 @@ def train(
     split: Mapping[int, str] | None = None,
     description: str = "",
     initial_weights: Mapping[str, torch.Tensor] | None = None,
+    initial_split: str | None = None,
     encoding: Encoding | None = None,
     progress: Watcher | None = None,
 ) -> TrainedRun:
@@ -135,6 +136,10 @@ def train(
         What the data are, for the card.
     initial_weights
         Weights to start from where names and shapes agree (pre-trained encoders).
+    initial_split
+        ``split_digest`` of the run that they come from; another split than this run's is refused, since its
+        training patients may be this run's test patients (MedM2T's released code: they are). None where the
+        weights come from other patients altogether.
     encoding
         Encoding to keep instead of fitting one: that of the model whose weights are started from, so that
         each weight still reads the feature that it was trained on.
@@ -155,6 +160,11 @@ def train(
     names = split or split_subjects(
         labelled, tuning_share=settings.tuning_share, held_out_share=settings.held_out_share, seed=seed
     )
+    if initial_split is not None and initial_split != split_digest(names):
+        raise TrainingError(
+            "the weights to start from were trained on another split: its training patients may be test "
+            "patients here; train the encoders with this data and seed"
+        )
     parts = {name: part(labelled, names, name) for name in (TRAIN, TUNING, HELD_OUT)}
     truth = {name: values[frame["position"].to_numpy()] for name, frame in parts.items()}
     parts = {name: frame.drop("position") for name, frame in parts.items()}
@@ -222,6 +232,7 @@ def train(
         "target": target.to_dict(),
         "training": settings.to_dict(),
         "seed": seed,
+        "split_digest": split_digest(names),
         "code_version": code_version(),
     }
     card = {

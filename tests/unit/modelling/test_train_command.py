@@ -57,6 +57,22 @@ def test_a_run_folder_can_be_scored_with(data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
 
 
+def test_a_run_starts_from_another_only_with_the_same_test_patients(data: Path, tmp_path: Path) -> None:
+    first = CliRunner().invoke(app, arguments(data, tmp_path / "first"))
+    assert first.exit_code == 0, first.output
+    more = ("--start-from", str(tmp_path / "first"), "--set", "epochs=0")
+    again = CliRunner().invoke(app, arguments(data, tmp_path / "again", *more))
+    assert again.exit_code == 0, again.output
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("first", "again"))
+    assert all((one[name] == two[name]).all() for name in one)
+    refused = CliRunner().invoke(app, arguments(data, tmp_path / "x", *more, "--seed", "1"))
+    assert refused.exit_code == 1 and "trained on another split" in refused.stderr
+    allowed = CliRunner().invoke(
+        app, arguments(data, tmp_path / "y", *more, "--seed", "1", "--other-patients")
+    )
+    assert allowed.exit_code == 0, allowed.output
+
+
 def test_after_kill_9_the_same_command_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
     more = ("--set", "epochs=16", "--set", "patience=16", "--set", "batch_size=4", "--json")
     whole = CliRunner().invoke(app, arguments(data, tmp_path / "whole", *more))
@@ -70,7 +86,7 @@ def test_after_kill_9_the_same_command_ends_with_the_same_weights(data: Path, tm
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
     checkpoint = tmp_path / "cut" / "checkpoint" / "state.safetensors"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not checkpoint.is_file() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
