@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +23,10 @@ class Retraining(_Section):
     tasks: tuple[str, ...] = Field((), description="Tasks to train for; unset, the night's task.")
     models: tuple[str, ...] = Field(
         ("medfuse",), description="Models to train for each task; boosting is always trained to be beaten."
+    )
+    times: Literal["benchmark", "nights"] = Field(
+        "benchmark",
+        description="Ask about each stay once, at the task's benchmark time, or every night as deployed.",
     )
     preset: str = Field("demo", description="Training preset of modelling.training.config.PRESETS.")
     start_from: str | None = Field(
