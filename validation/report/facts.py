@@ -162,7 +162,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "score_bins": ("low", "high", "n"),
     "risk_levels": ("level", "n"),
     "unmapped": ("coding", "n"),
-    "drift": ("kind", "name", "psi", "q_value", "drifted"),
+    "drift": ("kind", "name", "n", "psi", "distance", "q_value", "drifted"),
     "calibration": ("low", "high", "n", "predicted", "observed"),
     "trends": ("night", "metric", "value"),
 }

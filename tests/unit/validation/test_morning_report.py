@@ -14,6 +14,7 @@ from ward_tables import event, table, ward
 
 from validation.contracts import empty
 from validation.gate import decide
+from validation.reasons import Reason
 from validation.report import ReportFacts, bin_scores, keep_presentable_codes, render_page, write_report
 from validation.report.exchange import document_reference, measure_report
 from validation.report.serving import latest_report, make_server
@@ -151,6 +152,35 @@ def test_a_broken_equation_is_shown_as_broken() -> None:
     text = render_page(full_facts(counts=counts))
     assert "do not balance" in text
     assert "(88 lost)" in text
+    assert "The accounts do not balance." in text
+    assert "The accounts do not balance." not in render_page(full_facts())
+
+
+def test_it_says_where_the_scores_lie_without_a_link() -> None:
+    text = render_page(full_facts(places={"Scores": "/written/RiskAssessment.2026-01-19.ndjson"}))
+    assert "<code>/written/RiskAssessment.2026-01-19.ndjson</code>" in text
+    assert "RiskAssessment.2026-01-19.ndjson" not in "".join(re.findall(r"href=\"[^\"]*\"", text))
+
+
+def test_rare_reasons_are_folded_but_there() -> None:
+    reasons = [str(reason) for reason in list(Reason)[:12]]
+    text = render_page(full_facts(quarantined=pl.DataFrame({"reason": reasons, "n": range(12, 0, -1)})))
+    before, folded = text.split("<summary>4 rarer reasons</summary>")
+    assert [reason in before for reason in reasons] == [True] * 8 + [False] * 4
+    assert all(reason in folded for reason in reasons[8:])
+
+
+def test_drift_is_told_in_words() -> None:
+    rows = [("missing", "lactate", None, 0.31, True), ("input", "sodium", 0.45, 0.8, True)]
+    drift = pl.DataFrame(
+        [
+            {"kind": k, "name": n, "n": 60, "psi": psi, "distance": d, "q_value": 0.001, "drifted": found}
+            for k, n, psi, d, found in rows
+        ]
+    )
+    text = render_page(full_facts(drift=drift))
+    for words in ("missing rate of lactate", "+31 points", "values of sodium", "0.8"):
+        assert words in text
 
 
 def test_text_from_outside_is_escaped() -> None:
