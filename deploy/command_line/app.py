@@ -16,6 +16,7 @@ MODULES = (
     "doctor",
     "init",
     "withdraw",
+    "forget",
     "training",
     "evaluation",
     "mapping",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Engine, MetaData, String, Text, cast, delete, or_, select
+from sqlalchemy import Engine, MetaData, String, Text, cast, delete, inspect, or_, select
 
 from deploy.forget.trace import Trace
 from fhir_adapter.store.ledger import LedgerRow
@@ -21,6 +21,8 @@ def possible_keys(
 
     Run folders may be gone by retention while the ledger still knows their scores by key.
     """
+    if not inspect(engine).has_table(LedgerRow.__tablename__):
+        return set()
     with engine.connect() as connection:
         found = connection.execute(select(LedgerRow.model_digest).distinct()).scalars().all()
     digests = [digest for digest in found if digest]
@@ -36,6 +38,8 @@ def possible_keys(
 
 def clean_database(engine: Engine, trace: Trace) -> int:
     """Delete the ledger's rows of the patient's scores; return how many."""
+    if not inspect(engine).has_table(LedgerRow.__tablename__):
+        return 0
     keys = sorted(trace.score_keys)
     removed = 0
     with engine.begin() as connection:

@@ -171,10 +171,12 @@ def _nights(runs: Iterable[Path]) -> list[date]:
 
 
 def _remove_arrays(trace: Trace) -> int:
+    """Remove the patient's signals and pixels, but none that another patient's row has too."""
+    kept = {folder: tables.arrays_of(folder) for folder in {folder for folder, _ in trace.arrays}}
     removed = 0
     for folder, name in trace.arrays:
         path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
+        if name not in kept[folder] and path.is_relative_to(folder.resolve()) and path.is_file():
             path.unlink()
             removed += 1
     return removed

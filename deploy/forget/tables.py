@@ -53,6 +53,15 @@ def replace_table(frame: pl.DataFrame, path: Path) -> None:
     temporary.replace(path)
 
 
+def arrays_of(folder: Path) -> set[str]:
+    """Return the array files that tables of a run still name."""
+    found: set[str] = set()
+    for path in folder.rglob("*.parquet"):
+        if "array_path" in pl.read_parquet_schema(path):
+            found.update(pl.read_parquet(path, columns=["array_path"])["array_path"].drop_nulls().to_list())
+    return found
+
+
 def blank_unowned(folder: Path) -> int:
     """Take place and reference from quarantine rows that no table ties to a patient; return how many.
 
