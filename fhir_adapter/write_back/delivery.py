@@ -6,24 +6,22 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from fhir_adapter.errors import FatalError, RequestError, WriteError
+from fhir_adapter.errors import RequestError, WriteError
 from fhir_adapter.store.ledger import Entry, Ledger, Settled, State, utc_now
 from fhir_adapter.write_back.drop_delivery import deliver_files
-from fhir_adapter.write_back.item import Answer, Held, Item, Key, Outcome, dead
+from fhir_adapter.write_back.item import Answer, Item, Key, Outcome, dead
 from fhir_adapter.write_back.ndjson_drop import NdjsonDrop
 from fhir_adapter.write_back.observation import observation
 from fhir_adapter.write_back.outbox import Outbox
 from fhir_adapter.write_back.preparation import in_order, key_of, model_digests
 from fhir_adapter.write_back.reconciliation import Findings, reconcile
 from fhir_adapter.write_back.sending import Sending, judge_held, look_up
-from fhir_adapter.write_back.server import FhirServer, identifiers_of
+from fhir_adapter.write_back.server import FhirServer
 from fhir_adapter.write_back.strategy import Route
 from fhir_adapter.write_back.summary import WriteSummary
 
 Destination = FhirServer | NdjsonDrop
 Progress = Callable[[int, int], None]
-TAGGED = frozenset({"RiskAssessment", "Provenance"})
-"""Types that carry the run's tag; Device and model card are the same every night."""
 
 
 def deliver(
@@ -93,7 +91,7 @@ def _deliver_to_server(outbox: Outbox, server: FhirServer, resources: list[dict[
     for last in (False, True):
         if not routes:
             break
-        _send_all(outbox, server, routes, resources, tag)
+        _send_all(outbox, server, routes, resources)
         findings = reconcile(server, outbox.ledger, _confirmed(outbox), tag=tag, routes=routes)
         # A restored or emptied server has lost what the ledger knows: that is sent once more.
         lost = [key for key in findings.unknown if outbox.tally.outcomes[key] is Outcome.UNCHANGED]
@@ -114,7 +112,6 @@ def _send_all(
     server: FhirServer,
     routes: dict[str, Route],
     resources: list[dict[str, Any]],
-    tag: dict[str, str] | None,
 ) -> None:
     down: str | None = None
     for group in in_order(resources):
@@ -132,7 +129,7 @@ def _send_all(
             continue
         if down is None:
             try:
-                waiting = _recover(outbox, server, route, waiting, tag if kind in TAGGED else None)
+                waiting = _recover(outbox, server, route, waiting)
             except RequestError:
                 down = "unreachable"
         if down is not None:
@@ -142,14 +139,12 @@ def _send_all(
         down = Sending(server, route, before=outbox.mark_sent, after=outbox.settle).send(waiting)
 
 
-def _recover(
-    outbox: Outbox, server: FhirServer, route: Route, items: list[Item], tag: dict[str, str] | None
-) -> list[Item]:
+def _recover(outbox: Outbox, server: FhirServer, route: Route, items: list[Item]) -> list[Item]:
     """Look for items of which no version is known: an answer, or the whole ledger, may have been lost."""
     unknown = [item for item in items if item.version is None]
     if not unknown:
         return items
-    there = _there(server, route, unknown, tag)
+    there = look_up(server, route, unknown)
     left: list[Item] = []
     ended: list[Answer] = []
     for item in items:
@@ -165,33 +160,13 @@ def _recover(
     return left
 
 
-def _there(
-    server: FhirServer, route: Route, items: list[Item], tag: dict[str, str] | None
-) -> dict[Key, Held]:
-    """Return what the server holds of some items: by the run's tag in one search, else one by one."""
-    if tag is not None:
-        try:
-            held = list(server.tagged(route.server_type, tag))
-        except FatalError:
-            pass  # a server without _tag
-        else:
-            by_identifier = {item.identifier: item.key for item in items if item.identifier}
-            by_id = {item.server_id or item.key[1]: item.key for item in items}
-            found = {by_id[one.id]: one for one in held if one.id in by_id}
-            for one in held:
-                for name in identifiers_of(one.resource):
-                    if name in by_identifier:
-                        found[by_identifier[name]] = one
-            if all(item.known is None or item.known.state is not State.SENT for item in items):
-                return found
-            items = [item for item in items if item.key not in found]
-            return found | look_up(server, route, items)
-    return look_up(server, route, items)
-
-
 def _give_up(outbox: Outbox, items: list[Item], error_class: str) -> None:
-    outbox.enqueue(items)
-    outbox.settle([dead(item, error_class) for item in items])
+    """Count items that were not even tried; what the ledger knows of them stays as it is."""
+    new = [item for item in items if item.known is None]
+    outbox.enqueue(new)
+    outbox.settle([dead(item, error_class) for item in new])
+    for item in items:
+        outbox.tally.note(item.key, Outcome.DEAD_LETTERED, error_class)
 
 
 def _confirmed(outbox: Outbox) -> dict[Key, Entry]:

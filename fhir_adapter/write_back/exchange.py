@@ -115,6 +115,13 @@ def condition(item: Item) -> str:
     return urlencode({"target": target} | ({"agent": agent} if agent else {}))
 
 
+def is_same(item: Item, resource: dict[str, Any]) -> bool:
+    """Tell whether a search's match is an item, for servers that do not know a search parameter."""
+    key = "identifier" if item.identifier else "target"
+    ours, theirs = item.payload.get(key) or [{}], resource.get(key) or [{}]
+    return isinstance(theirs, list) and all(part in theirs for part in ours[:1])
+
+
 def batch(asks: Sequence[Ask]) -> dict[str, Any]:
     """Return the batch Bundle of some writes."""
     return {"resourceType": "Bundle", "type": "batch", "entry": [item.entry() for item in asks]}

@@ -15,11 +15,12 @@ from fhir_adapter.errors import (
     AuthorizationError,
     ConnectionLostError,
     ContentError,
+    FatalError,
     OriginError,
     RequestError,
 )
 from fhir_adapter.transport import retry_after_seconds
-from fhir_adapter.write_back.exchange import EntryAnswer, ask, condition
+from fhir_adapter.write_back.exchange import EntryAnswer, ask, condition, is_same
 from fhir_adapter.write_back.item import Answer, Held, Item, Key, Outcome, dead, left_alone
 from fhir_adapter.write_back.server import FhirServer, identifiers_of
 from fhir_adapter.write_back.strategy import Method, Route
@@ -257,7 +258,7 @@ class Sending:
         """Read what is there and decide: ours already, an older one of ours, or someone else's."""
         try:
             if name is None:
-                held: Held | int = self._server.first(self._route.server_type, condition(item)) or 404
+                held: Held | int = find(self._server, self._route, item) or 404
             else:
                 held = self._server.read(self._route.server_type, name)
         except RequestError:
@@ -293,29 +294,36 @@ def confirmed(item: Item, outcome: Outcome, held: Held) -> Answer:
     return Answer(item=item, outcome=outcome, server_id=held.id, server_version=held.version)
 
 
+def find(server: FhirServer, route: Route, item: Item) -> Held | None:
+    """Return what a search for an item alone finds."""
+    return server.first(route.server_type, condition(item), wanted=lambda resource: is_same(item, resource))
+
+
 def look_up(server: FhirServer, route: Route, items: Sequence[Item]) -> dict[Key, Held]:
-    """Return what the server holds of some items, found by identifier, or by id or content without one.
+    """Return what the server holds of some items: by identifiers, many a search, else one by one.
 
     Raises
     ------
     RequestError
         If the server cannot be asked.
     """
-    by_identifier = {item.identifier: item for item in items if item.identifier}
+    by_identifier = {item.identifier: item.key for item in items if item.identifier}
     found: dict[Key, Held] = {}
-    for held in server.identified(route.server_type, list(by_identifier)) if by_identifier else ():
-        for identifier in identifiers_of(held.resource):
-            if identifier in by_identifier:
-                found[by_identifier[identifier].key] = held
-    for item in items:
-        if item.identifier:
-            continue
+    singly = [item for item in items if not item.identifier]
+    try:
+        for held in server.identified(route.server_type, list(by_identifier)):
+            for identifier in identifiers_of(held.resource):
+                if identifier in by_identifier:
+                    found[by_identifier[identifier]] = held
+    except FatalError:
+        if route.method is not Method.PUT:
+            raise
+        singly = list(items)  # a server that cannot search by identifier, but takes our ids
+    for item in singly:
         if route.method is Method.PUT or item.server_id:
             one = server.read(route.server_type, item.server_id or item.key[1])
-            if isinstance(one, Held):
-                found[item.key] = one
         else:
-            match = server.first(route.server_type, condition(item))
-            if match is not None:
-                found[item.key] = match
+            one = find(server, route, item) or 404
+        if isinstance(one, Held):
+            found[item.key] = one
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
@@ -17,7 +17,9 @@ JUDGED = frozenset(range(400, 600)) - {401}
 """Statuses that the writing side judges itself; 401 is the transport's, which renews the token."""
 
 PAGE = 200
-IDENTIFIERS = 40
+IDENTIFIERS = 30
+"""Identifiers a search: its address stays below the 8 kB that servers take."""
+
 MAX_BARREN_PAGES = 3
 
 
@@ -112,18 +114,35 @@ class FhirServer:
             yield from (held(item) for item in marked)
 
     def identified(self, resource_type: str, identifiers: Sequence[str]) -> Iterator[Held]:
-        """Yield the resources with one of these ``system|value`` identifiers."""
+        """Yield the resources with one of these ``system|value`` identifiers.
+
+        Raises
+        ------
+        RequestError
+            If a page cannot be had, or the server does not heed ``identifier``.
+        """
         for start in range(0, len(identifiers), IDENTIFIERS):
             wanted = set(identifiers[start : start + IDENTIFIERS])
             params = {"identifier": ",".join(sorted(wanted)), "_count": str(PAGE)}
             for page in self._pages(resource_type, params):
-                yield from (held(item) for item in page if wanted & set(identifiers_of(item)))
+                matches = [item for item in page if wanted & set(identifiers_of(item))]
+                if page and not matches:
+                    raise PagingError(f"search {resource_type}: the server does not heed identifier")
+                yield from (held(item) for item in matches)
 
-    def first(self, resource_type: str, query: str) -> Held | None:
-        """Return the first match of a query string, or None."""
+    def first(
+        self, resource_type: str, query: str, *, wanted: Callable[[dict[str, Any]], bool]
+    ) -> Held | None:
+        """Return the first match of a query string that is also ``wanted``, or None.
+
+        A server that does not know a parameter answers with whatever it has.
+        """
         for page in self._pages(resource_type, None, query=query):
             for item in page:
-                return held(item)
+                if wanted(item):
+                    return held(item)
+            if page:
+                return None
         return None
 
     def _pages(

@@ -73,7 +73,7 @@ class WriteSummary:
     others
         Outcomes of Device, DocumentReference and Provenance by type.
     requests
-        HTTP requests made, or files written.
+        HTTP requests, the transport's own repeats not counted, or files written.
     strategies
         How each type is written.
     """

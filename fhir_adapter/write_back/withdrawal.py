@@ -14,7 +14,7 @@ from fhir_adapter.write_back.canonical import content_hash
 from fhir_adapter.write_back.item import Answer, Held, Item, Outcome
 from fhir_adapter.write_back.ndjson_drop import NdjsonDrop
 from fhir_adapter.write_back.sending import Sending
-from fhir_adapter.write_back.server import FhirServer
+from fhir_adapter.write_back.server import FhirServer, identifiers_of
 from fhir_adapter.write_back.strategy import Method, Route
 from fhir_adapter.write_back.summary import SCORE
 
@@ -156,7 +156,13 @@ def _read(server: FhirServer, entry: Entry) -> Held | None:
     """Return what the server holds of a score, also where its answer to the first writing was lost."""
     if entry.server_id is None:
         for kind in (SCORE, "Observation"):
-            found = server.first(kind, f"identifier={entry.resource_id}")
+            found = server.first(
+                kind,
+                f"identifier={entry.resource_id}",
+                wanted=lambda item: any(
+                    name.endswith(f"|{entry.resource_id}") for name in identifiers_of(item)
+                ),
+            )
             if found is not None:
                 return found
         return None

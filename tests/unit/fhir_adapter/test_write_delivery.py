@@ -391,6 +391,34 @@ class TestWholeBundles:
         ward.fault = lambda seen: None
         assert night(ward, ledger, resources(50), bundle_size=25).written == 50
 
+    def test_an_outage_leaves_what_the_ledger_knows(self, ledger: Ledger) -> None:
+        ward = Ward()
+        night(ward, ledger)
+        for down in (
+            lambda seen: Answer(503),
+            lambda seen: Answer(503) if "metadata" not in seen.target else None,
+        ):
+            ward.fault = down
+            summary = night(ward, ledger)
+            assert summary.scores == summary.confirmed + summary.dead_lettered == 3
+            assert not summary.complete
+        ward.fault = lambda seen: None
+        assert night(ward, ledger).unchanged == 3
+        assert {len(versions) for versions in ward.history.values()} == {1}
+
+    def test_an_outage_between_a_lost_answer_and_a_new_score(self, ledger: Ledger) -> None:
+        ward = Ward()
+        wanted = bundle_of("RiskAssessment")
+        lost: list[Seen] = []
+        ward.lose = lambda seen: wanted(seen) and lost.append(seen) is None
+        ward.fault = lambda seen: Answer(503) if lost else None
+        assert night(ward, ledger).errors == {"unreachable": 3, "no_target": 1}
+        assert night(ward, ledger, resources(probability=0.5)).confirmed == 0
+        ward.lose, ward.fault = (lambda seen: False), (lambda seen: None)
+        summary = night(ward, ledger, resources(probability=0.5))
+        assert (summary.written, summary.amended_by_others) == (3, 0)
+        assert len(ward.holds("RiskAssessment")) == 3
+
     def test_a_token_is_renewed_once(self, ledger: Ledger) -> None:
         class Renewed(BearerToken):
             renewals = 0
@@ -509,6 +537,20 @@ class TestResumption:
         assert (summary.confirmed, summary.dead_lettered, summary.errors) == (2, 1, {"missing": 1})
         assert (summary.reconciliation.expected, summary.reconciliation.held) == (3, 2)
         assert not summary.complete
+
+    def test_a_server_that_cannot_search_at_all(self, ledger: Ledger) -> None:
+        ward = Ward()
+        ward.fault = lambda seen: (
+            fhir(outcome("not-supported"), 400) if seen.method == "GET" and "?" in seen.target else None
+        )
+        assert night(ward, ledger).complete
+        name = ward.holds("RiskAssessment")[0]["id"]
+        ward.amend("RiskAssessment", name, status="amended")
+        fresh = Ledger.open("sqlite://")
+        summary = night(ward, fresh, resources(probability=0.5))
+        assert (summary.written, summary.amended_by_others) == (0, 3)
+        assert ward.history["RiskAssessment", name][-1]["status"] == "amended"
+        fresh.close()
 
     @pytest.mark.parametrize("puts", [True, False])
     def test_a_server_that_ignores_tags(self, ledger: Ledger, puts: bool) -> None:
