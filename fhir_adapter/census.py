@@ -27,12 +27,12 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from fhir_adapter.errors import Refusal
+from fhir_adapter.errors import Refusal, unforeseen_refused
 from fhir_adapter.limits import Limits
 from fhir_adapter.ndjson import parse_line, read_blocks
 from fhir_adapter.observations.exact import check_identity, read_subject, source_ref
 from fhir_adapter.quarantine import QuarantineLog
-from fhir_adapter.references import element_reference, reference_id, scalar_text
+from fhir_adapter.references import element_reference, is_one_of, reference_id, scalar_text
 from fhir_adapter.times import parse_date, parse_time
 from validation.contracts import empty
 from validation.reasons import Reason
@@ -115,7 +115,8 @@ def read_census(
     taken: dict[int, str] = {}
     for line in _newest(patients, limits, log, pulled):
         try:
-            patient = _read_patient(line.resource, subject_system, zone)
+            with unforeseen_refused():
+                patient = _read_patient(line.resource, subject_system, zone)
             if taken.setdefault(patient.subject_id, patient.patient_id) != patient.patient_id:
                 raise Refusal(Reason.RESOURCE_DUPLICATE, "two patients with one identifier")
             people[patient.patient_id] = patient
@@ -126,7 +127,8 @@ def read_census(
     facts = {}
     for line in _newest(encounters, limits, log, pulled):
         try:
-            row = _read_encounter(line.resource, subjects, people, zone)
+            with unforeseen_refused():
+                row = _read_encounter(line.resource, subjects, people, zone)
             rows.append(row | {"source_file": line.file, "source_line": line.number})
             facts[row["encounter_id"]] = _disposition(line.resource)
         except Refusal as refusal:
@@ -235,7 +237,7 @@ def _read_patient(resource: dict[str, Any], subject_system: str | None, zone: Zo
         patient_id=str(scalar_text(resource["id"])),
         subject_id=subject_number(resource, subject_system),
         birth_date=parse_date(resource.get("birthDate")),
-        sex=gender if gender in SEXES else "unknown",
+        sex=str(gender) if is_one_of(gender, SEXES) else "unknown",
         deceased=deceased if isinstance(deceased, (date, bool)) else None,
     )
 
@@ -245,7 +247,7 @@ def _read_encounter(
 ) -> dict[str, Any]:
     check_identity(resource, "Encounter")
     status = resource.get("status")
-    if status not in ENCOUNTER_STATUS:
+    if not is_one_of(status, ENCOUNTER_STATUS):
         raise Refusal(Reason.STATUS_NOT_ACCEPTED, "status")
     subject_id = read_subject(resource, subjects)
     patient = people[str(element_reference(resource.get("subject"), "Patient"))]

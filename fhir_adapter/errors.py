@@ -6,7 +6,8 @@ resource id, a query string, a header, a body or a value: those may identify a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from validation.reasons import Reason
 
@@ -95,6 +96,21 @@ class AuditError(AdapterError):
 
 class SourceError(AdapterError):
     """A local source cannot be read as a whole."""
+
+
+@contextmanager
+def unforeseen_refused() -> Iterator[None]:
+    """Turn an error that no reader foresaw into the refusal of the resource at hand.
+
+    A resource that trips a reader costs itself, never the night; its quarantine row names the error's
+    class, without its text. What is not the resource's fault (network, disk, memory) passes through.
+    """
+    try:
+        yield
+    except (AdapterError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise Refusal(Reason.RESOURCE_INVALID, f"unforeseen {type(error).__name__}") from None
 
 
 class Refusal(AdapterError):  # noqa: N818 - a verdict on one resource, caught and turned into a quarantine row

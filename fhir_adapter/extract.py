@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from fhir_adapter.errors import Refusal, SourceError
+from fhir_adapter.errors import Refusal, SourceError, unforeseen_refused
 from fhir_adapter.images.study import ImageArchive, StudyReader
 from fhir_adapter.limits import Limits
 from fhir_adapter.ndjson import Block, parse_line, read_blocks
@@ -317,7 +317,8 @@ def _read_resources(
         ref = source_ref(resource)
         refused = False
         try:
-            found, beside = read(resource)
+            with unforeseen_refused():
+                found, beside = read(resource)
             rows += [row | {"source_file": bench.part.file, "source_line": number} for row in found]
             for refusal in beside:
                 log.add(refusal, file=bench.part.file, line=number, ref=ref, whole=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 
 import polars as pl
 
@@ -37,6 +38,17 @@ def scalar_text(value: object) -> str | None:
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, (bool, int, float)) else None
+
+
+def is_one_of(value: object, allowed: Collection[str | None]) -> bool:
+    """Tell whether a JSON value is one of some texts; an object or array is none, and cannot be looked up.
+
+    Examples
+    --------
+    >>> is_one_of("final", {"final"}), is_one_of({"code": "final"}, {"final"})
+    (True, False)
+    """
+    return (value is None or isinstance(value, str)) and value in allowed
 
 
 def reference_pattern(resource_type: str) -> str:

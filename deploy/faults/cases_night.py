@@ -11,7 +11,7 @@ import torch
 
 from deploy.faults.case import Case
 from deploy.faults.cases_bulk import jobs_made
-from deploy.faults.killed_night import die_in_night
+from deploy.faults.killed_night import STOPPED, die_in_night
 from deploy.faults.site import NIGHT, Site, Wiring
 from deploy.faults.store import Resource
 from deploy.settings import CONFIG_VARIABLE
@@ -225,13 +225,13 @@ CASES = (
         name="disk full while extracting",
         group="night",
         prepare=killed("census", how="full"),
-        injected=died(1),
+        injected=died(STOPPED),
     ),
     Case(
         name="disk full before the ledger",
         group="night",
         prepare=killed("score", how="full"),
-        injected=died(1),
+        injected=died(STOPPED),
     ),
     Case(
         name="device out of memory: batches halved",

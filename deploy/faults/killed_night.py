@@ -28,6 +28,9 @@ SECONDS = 300
 FULL = 2_000
 """Bytes that a file may still have when the disk is full."""
 
+STOPPED = 28
+"""Exit code of a night that a full disk stopped (the number of ENOSPC)."""
+
 
 def short_night(night: str) -> dict[str, Any]:
     """Run all steps but gate and report, which cost most and never touch a network."""
@@ -42,7 +45,7 @@ def short_night(night: str) -> dict[str, Any]:
 
 
 def die_in_night(night: str, config: str, where: str, how: str, *, whole: bool) -> int:
-    """Run a night in a child that dies at a place; return its exit code (-9 after a kill).
+    """Run a night in a child that dies at a place; return its exit code: -9 after a kill, :data:`STOPPED`.
 
     Parameters
     ----------
@@ -86,10 +89,15 @@ def _run(night: str, config: str, where: str, how: str, whole: bool) -> None:
     else:
         _after(steps, where, end)
     with virtual_time(VirtualClock()):
-        if whole:
-            run_night(night=night, replay=None, watch=lambda stage, done, total: None)
-        else:
-            short_night(night)
+        try:
+            if whole:
+                run_night(night=night, replay=None, watch=lambda stage, done, total: None)
+            else:
+                short_night(night)
+        except Exception:
+            if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != FULL:
+                raise
+            os._exit(STOPPED)
 
 
 def _kill() -> None:

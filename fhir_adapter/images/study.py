@@ -14,7 +14,7 @@ from fhir_adapter.images.decode import DecodedImage, decode_image
 from fhir_adapter.images.headers import RADIOGRAPHY
 from fhir_adapter.limits import Limits
 from fhir_adapter.observations.exact import check_identity, read_subject
-from fhir_adapter.references import element_reference, scalar_text
+from fhir_adapter.references import element_reference, is_one_of, scalar_text
 from fhir_adapter.times import parse_time
 from validation.reasons import Reason
 
@@ -142,7 +142,7 @@ def listed_instances(resource: dict[str, Any], study_uid: str) -> list[Instance]
         if not isinstance(series, dict) or not is_uid(series.get("uid")):
             continue
         modality = series.get("modality")
-        if isinstance(modality, dict) and modality.get("code") not in RADIOGRAPHY:
+        if isinstance(modality, dict) and not is_one_of(modality.get("code"), RADIOGRAPHY):
             continue
         items = series.get("instance")
         instances += [
@@ -156,12 +156,14 @@ def listed_instances(resource: dict[str, Any], study_uid: str) -> list[Instance]
 def _check_modality(resource: dict[str, Any]) -> None:
     found = resource.get("modality")
     codes = (
-        {item.get("code") for item in found if isinstance(item, dict)} if isinstance(found, list) else set()
+        {str(item.get("code")) for item in found if isinstance(item, dict)}
+        if isinstance(found, list)
+        else set()
     )
     series = resource.get("series")
     for item in series if isinstance(series, list) else []:
         modality = item.get("modality") if isinstance(item, dict) else None
         if isinstance(modality, dict):
-            codes.add(modality.get("code"))
+            codes.add(str(modality.get("code")))
     if codes and not codes & RADIOGRAPHY:
         raise Refusal(Reason.IMAGE_NOT_CHEST, "modality")

@@ -26,7 +26,7 @@ from fhir.resources.R4B.observation import Observation
 from pydantic import ValidationError
 
 from fhir_adapter.errors import Refusal
-from fhir_adapter.references import element_reference, is_id, scalar_text
+from fhir_adapter.references import element_reference, is_id, is_one_of, scalar_text
 from fhir_adapter.times import parse_time
 from validation.reasons import Reason
 
@@ -121,8 +121,10 @@ def read_head(
     """
     check_identity(resource, resource_type)
     status = resource.get("status")
-    if status not in ACCEPTED_STATUS:
-        raise Refusal(Reason.STATUS_NOT_ACCEPTED, status if status in _KNOWN_STATUS else "status")
+    if not isinstance(status, str) or status not in ACCEPTED_STATUS:
+        raise Refusal(
+            Reason.STATUS_NOT_ACCEPTED, str(status) if is_one_of(status, _KNOWN_STATUS) else "status"
+        )
     return Head(
         subject_id=read_subject(resource, subjects),
         encounter_id=element_reference(resource.get("encounter"), "Encounter"),
@@ -324,7 +326,7 @@ def _quantity(value: object) -> Value:
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise Refusal(Reason.VALUE_INVALID, "valueQuantity.value")
     comparator = value.get("comparator")
-    if comparator is not None and comparator not in COMPARATORS:
+    if comparator is not None and not is_one_of(comparator, COMPARATORS):
         raise Refusal(Reason.VALUE_INVALID, "valueQuantity.comparator")
     return Value(
         number=_finite(number),

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from fhir_adapter.errors import Refusal
+from fhir_adapter.errors import Refusal, unforeseen_refused
 from fhir_adapter.ndjson import Block, parse_line
 from fhir_adapter.observations.columnar import read_columns
 from fhir_adapter.observations.exact import explain_refusal, read_observation, source_ref
@@ -110,7 +110,8 @@ def read_block(
             if has_sampled_data(resource):
                 reading.waveforms.append((number, resource))
                 continue
-            found = read_observation(resource, subjects=subjects, default_zone=default_zone)
+            with unforeseen_refused():
+                found = read_observation(resource, subjects=subjects, default_zone=default_zone)
             rows += [row | {"source_file": file, "source_line": number} for row in found.rows]
             for component, refusal in found.refused:
                 quarantine.add(

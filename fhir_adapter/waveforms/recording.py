@@ -12,7 +12,7 @@ from fhir_adapter.arrays import store_array
 from fhir_adapter.errors import Refusal
 from fhir_adapter.limits import Limits
 from fhir_adapter.observations.exact import check_identity, read_head, read_subject
-from fhir_adapter.references import element_reference, scalar_text
+from fhir_adapter.references import element_reference, is_one_of, scalar_text
 from fhir_adapter.times import parse_time
 from fhir_adapter.waveforms.archive import WaveformArchive
 from fhir_adapter.waveforms.attachments import list_attachments, read_signals
@@ -85,8 +85,8 @@ class RecordingReader:
         kind = str(resource.get("resourceType"))
         check_identity(resource, kind if kind in {"DocumentReference", "Media"} else "DocumentReference")
         allowed = MEDIA_STATUS if kind == "Media" else DOCUMENT_STATUS
-        if resource.get("status") not in allowed or (
-            kind == "DocumentReference" and resource.get("docStatus") not in DOC_STATUS
+        if not is_one_of(resource.get("status"), allowed) or (
+            kind == "DocumentReference" and not is_one_of(resource.get("docStatus"), DOC_STATUS)
         ):
             raise Refusal(Reason.STATUS_NOT_ACCEPTED, "status")
         subject_id = read_subject(resource, self._subjects)

@@ -15,6 +15,7 @@ import numpy as np
 
 from fhir_adapter.errors import Refusal
 from fhir_adapter.limits import Limits
+from fhir_adapter.references import is_one_of
 from fhir_adapter.waveforms.signal import MILLIVOLT, Signal, build_signal, lead_name
 from validation.reasons import Reason
 
@@ -79,7 +80,7 @@ def _lead(code: object) -> str | None:
         if (
             coding.get("system") == MDC_SYSTEM
             and isinstance(key, str)
-            and key.isdecimal()
+            and re.fullmatch(r"[0-9]{1,9}", key)
             and int(key) in MDC_LEADS
         ):
             return MDC_LEADS[int(key)]
@@ -105,7 +106,7 @@ def _channel(data: object, limits: Limits) -> tuple[np.ndarray, float]:
     unit = origin.get("code") or origin.get("unit")
     if unit is None:
         raise Refusal(Reason.UNIT_MISSING, "SampledData.origin")
-    if unit not in MILLIVOLT:
+    if not is_one_of(unit, MILLIVOLT):
         raise Refusal(Reason.UNIT_UNKNOWN, "SampledData.origin")
     zero = _number(origin.get("value"), "origin.value")
     text = data.get("data")
