@@ -8,10 +8,12 @@ from pathlib import Path
 from deploy.errors import SettingsError
 from deploy.settings import Settings
 from fhir_adapter.store import open_engine
+from modelling.registry.cards import registered_card
 from modelling.registry.records import State
 from modelling.registry.registry import Registry
 from modelling.registry.rules import PromotionRules
 from modelling.shipped_weights.cards import HERE as SHIPPED
+from modelling.shipped_weights.cards import render_card
 
 SHIPPED_BY_TASK = {"in-hospital-mortality": SHIPPED / "physionet2012-mortality"}
 REGISTERED = "registered"
@@ -58,6 +60,14 @@ def shadow_folders(settings: Settings, task: str) -> dict[str, Path]:
         record.digest: registry.folder(record.digest)
         for record in registry.find(task=task, state=State.SHADOW)
     }
+
+
+def card_markdown(settings: Settings, folder: Path) -> str:
+    """Return the card of a model as Markdown: from the registry where it is registered, else from its folder."""
+    registry = open_registry(settings)
+    if folder.parent.resolve() == registry.objects.root.resolve():
+        return registered_card(folder, registry.get(folder.name))
+    return render_card(folder)
 
 
 def promotion_rules(settings: Settings) -> PromotionRules:

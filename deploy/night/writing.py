@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.champion import card_markdown
 from deploy.night.connections import database, destination_transport
 from deploy.night.run import Run
 from deploy.night.scoring import model_folder
@@ -13,7 +14,6 @@ from fhir_adapter.transport import same_origin
 from fhir_adapter.write_back import Coding, FhirServer, ModelFacts, NdjsonDrop, build_resources, deliver
 from modelling.cohorts.tasks import get_task
 from modelling.registry.folder import read_folder
-from modelling.shipped_weights.cards import render_card
 from validation.contracts import write_json
 
 
@@ -27,7 +27,7 @@ def model_facts(settings: Settings, run: Run) -> ModelFacts:
         digest=folder.digest,
         title=task.title,
         outcomes=[Coding(task.outcome_system, task.outcome_code, task.outcome_display)],
-        markdown=render_card(path),
+        markdown=card_markdown(settings, path),
         unit=task.unit,
     )
 

@@ -29,7 +29,11 @@ def model_folder(folder: Path, *, seed: int = 0, task: str = TASK) -> str:
             "code_version": "0.1.0",
             "seed": seed,
         },
-        card={"name": f"nightingale-medfuse-{task}", "version": "0.1.0"},
+        card={
+            "name": f"nightingale-medfuse-{task}",
+            "version": "0.1.0",
+            "description": "Random weights.",
+        },
         metrics={"splits": {}},
     )
 
