@@ -54,6 +54,12 @@ lock: setup-dev ## Resolve the locks again
 bench-map: setup-dev ## Rows/s and peak memory of mapping chartevents, beside pandas, row by row and gzip -dc
 	@$(VENV)/python tests/benchmark/bench_map.py --repeat 2
 
+.PHONY: bench-models
+bench-models: setup-dev ## PhysioNet 2012 cross-validated, PTB-XL and NIH encoders: runs what is missing, prints tables (hours)
+	@$(VENV)/python -m modelling.benchmarks.physionet2012 --data "$${NIGHTINGALE_DATA:-../shared/data}/physionet2012"
+	@$(VENV)/python -m modelling.benchmarks.ptbxl --data "$${NIGHTINGALE_DATA:-../shared/data}/ptbxl"
+	@$(VENV)/python -m modelling.benchmarks.nih --data "$${NIGHTINGALE_DATA:-../shared/data}/nih-cxr14"
+
 .PHONY: bench-validation
 bench-validation: setup-dev ## Confusion table of planted faults, false alarms on real signals, speed beside Great Expectations
 	@$(VENV)/python tests/benchmark/bench_validation.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def stays(tmp_path_factory: pytest.TempPathFactory) -> Ward:
     """Some stays lack the EHR, some lack everything."""
     folder = tmp_path_factory.mktemp("defects")
     return ward(folder, n=60, seed=11, pixels=40, values=4, ehr_share=0.6, ecg_share=0.5, image_share=0.5)
+
+
+def test_every_invariant_that_the_docs_name_is_a_test() -> None:
+    tests = Path(__file__).resolve().parents[2]
+    named = set(
+        re.findall(r"`(test_\w+)`", (tests.parent / "docs" / "models.md").read_text(encoding="utf-8"))
+    )
+    code = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py"))
+    assert len(named) > 20
+    assert not {name for name in named if f"def {name}(" not in code}
 
 
 def test_no_encoder_and_no_fusion_sees_a_held_out_patient(stays: Ward, tmp_path: Path) -> None:
