@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ Beside = Callable[..., dict[str, int]]
 """Maps files that lie beside the tables: called with folder, encounters and ``progress``; returns counts."""
 ROWS_A_SHARD = 400_000
 """Rows of catalogue items that a shard is planned for."""
+SHARDS_AT_A_TIME = 2
+"""Shards that are mapped at a time; memory grows with it."""
 
 
 def check_dictionaries(root: Path, catalogue: Catalogue) -> None:
@@ -242,14 +245,25 @@ def map_tables(
             for item, n in staging.other_items.items()
         }
     )
-    for done, shard in enumerate(todo):
-        progress("map", done, len(todo))
+
+    def write(shard: int) -> None:
         said = [
             shape(rows, system=urls[name], source_file=paths[name].name)
             for name, _, _, shape in TABLES
             if name in staged and (rows := staged[name].read(shard)).height
         ]
         folder.write_shard(shard, pl.concat(said) if said else empty("observations"))
+
+    with ThreadPoolExecutor(SHARDS_AT_A_TIME) as threads:
+        # While one shard is compressed and hashed, on one core, the next is mapped on the others.
+        written = [threads.submit(write, shard) for shard in todo]
+        try:
+            for done, shard in enumerate(written):
+                progress("map", done, len(todo))
+                shard.result()
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
     progress("map", len(todo), len(todo))
     for staging in staged.values():
         staging.clear()
