@@ -131,7 +131,17 @@ def _drift(table: pl.DataFrame | None) -> list[dict[str, object]]:
     points = pl.format("{} points", (100 * distance).round(0).cast(pl.Int64).cast(pl.String))
     signed = pl.when(distance > 0).then(pl.format("+{}", points)).otherwise(points)
     change = pl.when(missing).then(signed).otherwise(distance.round_sig_figs(2).cast(pl.String))
-    shown = ordered.with_columns(change.alias("change"), describe_comparison().alias("compared"))
+    adjusted = pl.col("q_value")
+    chance = (
+        pl.when(adjusted < 0.001)
+        .then(pl.lit("< 0.001"))
+        .otherwise(adjusted.round_sig_figs(2).cast(pl.String))
+    )
+    shown = ordered.with_columns(
+        change.str.replace("-", "\u2212", literal=True).alias("change"),
+        chance.alias("chance"),
+        describe_comparison().alias("compared"),
+    )
     return shown.head(SHOWN_COMPARISONS).to_dicts()
 
 
