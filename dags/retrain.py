@@ -19,6 +19,7 @@ from airflow.sdk import (
     task_group,
 )
 
+from deploy.alerts.callbacks import tell_of_failure
 from deploy.schedule import read_schedule
 
 SCHEDULE = read_schedule(section="retraining", default="")
@@ -53,6 +54,7 @@ def steps() -> Any:
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(days=3),
+    on_failure_callback=tell_of_failure,
     tags=["nightingale", "training"],
     default_args={
         "owner": "nightingale",
@@ -82,19 +84,21 @@ def retrain() -> None:
     def mapped(job: Any) -> Any:
         """Finished stays through the night's own steps; nothing to do where tables are given."""
 
-        @task
+        @task(doc_md="Choose finished stays and plan the parts to extract.")
         def census(job: dict[str, Any]) -> list[dict[str, Any]]:
             return steps().census(job)
 
-        @task(map_index_template="{{ part['name'] }}")
+        @task(
+            map_index_template="{{ part['name'] }}", doc_md="Read one part of the source into sharded tables."
+        )
         def extract(job: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
             return steps().extract(job, part)
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed", doc_md="Number the shards, once every part is read.")
         def shards(job: dict[str, Any]) -> list[int]:
             return steps().shards(job)
 
-        @task
+        @task(doc_md="Map one shard by the night's own mapper.")
         def map_shard(job: dict[str, Any], shard: int) -> int:
             return steps().map_shard(job, shard)
 
@@ -107,9 +111,12 @@ def retrain() -> None:
         """Label, split, search for leaks; one job a model."""
         return steps().cohorts(job)
 
-    @task(pool="gpu", map_index_template="{{ item['task'] }} {{ item['model'] }}")
+    @task(
+        pool="gpu",
+        map_index_template="{{ item['task'] }} {{ item['model'] }}",
+        doc_md="Train one model, or take it up again where it was killed.",
+    )
     def train(job: dict[str, Any], item: dict[str, str]) -> dict[str, Any]:
-        """Train one model, or take it up again where it was killed."""
         return steps().train(job, item)
 
     @task(pool="gpu")

@@ -1,0 +1,1 @@
+"""Watching a model after its scores were written: outcomes joined to scores, performance, alarms."""
