@@ -78,12 +78,14 @@ def map_observations(
     unknown = rows.filter(pl.col("feature").is_null())
     unmapped = unknown.group_by("coding").len("n").sort("n", "coding", descending=[True, False])
     known = read_values(rows.filter(pl.col("feature").is_not_null()), catalogue)
-    known = known.with_columns(superseded(known, as_of)).with_columns(
-        pl.when(pl.col("reason").is_null() & pl.col("superseded"))
-        .then(pl.lit(str(Reason.RESOURCE_SUPERSEDED)))
-        .otherwise("reason")
-        .alias("reason")
-    )
+    replaced = superseded(known, as_of)
+    if replaced.any():
+        known = known.with_columns(
+            pl.when(pl.col("reason").is_null() & replaced)
+            .then(pl.lit(str(Reason.RESOURCE_SUPERSEDED)))
+            .otherwise("reason")
+            .alias("reason")
+        )
     refused = known.filter(pl.col("reason").is_not_null())
     good = known.lazy().filter(pl.col("reason").is_null()).select(_KEPT).collect()
     charted = _events(sum_outlets(merge_repeats(good)))
