@@ -18,10 +18,14 @@ from airflow.sdk import (
     task,
     task_group,
 )
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from deploy.schedule import read_schedule
+from deploy.alerts.callbacks import tell_of_deadline, tell_of_failure
+from deploy.schedule import gpu_executor_config, read_deadline, read_schedule
 
 SCHEDULE = read_schedule()
+DEADLINE = read_deadline(SCHEDULE.cron)
 SCORES = Asset(name="nightingale-scores", uri="x-nightingale://scores")
 RETRY = ExceptionRetryPolicy(
     [
@@ -55,6 +59,13 @@ def steps() -> Any:
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=6),
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=DEADLINE.after_start,
+        callback=AsyncCallback(tell_of_deadline, kwargs={"deadline": DEADLINE.clock}),
+        name=f"scores by {DEADLINE.clock}",
+    ),
+    on_failure_callback=tell_of_failure,
     tags=["nightingale", "inference"],
     default_args={
         "owner": "nightingale",
@@ -65,13 +76,30 @@ def steps() -> Any:
     },
     params={
         "night": Param(
-            None, type=["null", "string"], format="date", description="Night to run; unset, the partition's."
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Night",
+            description="Night to run; unset, the partition's.",
         ),
         "replay": Param(
             None,
             type=["null", "string"],
             pattern=r"^icu\+\d+[hd]$",
-            description="Replay clock, such as icu+48h.",
+            title="Replay",
+            description="Replay clock, such as icu+48h; wins over the night.",
+        ),
+        "task": Param(
+            None,
+            type=["null", "string"],
+            title="Task",
+            description="Another question than the site's, such as icu-length-of-stay.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Write into the run folder only; destination, ledger and history learn nothing.",
         ),
     },
     doc_md=__doc__,
@@ -85,7 +113,12 @@ def nightly_inference() -> None:
         context = get_current_context()
         params = context["params"]
         night = params.get("night") or context.get("partition_key") or context["dag_run"].partition_key
-        return steps().open_night(night=night, replay=params.get("replay"))
+        return steps().open_night(
+            night=night,
+            replay=params.get("replay"),
+            task=params.get("task"),
+            dry_run=bool(params.get("dry_run")),
+        )
 
     @task_group
     def intake(run: Any) -> Any:
@@ -93,9 +126,13 @@ def nightly_inference() -> None:
 
         @task
         def census(run: dict[str, Any]) -> list[dict[str, Any]]:
+            """Read patients and encounters, choose the samples, plan the parts to extract."""
             return steps().census(run)
 
-        @task(map_index_template="{{ part['name'] }}")
+        @task(
+            map_index_template="{{ part['name'] }}",
+            doc_md="Read one part of the source into sharded tables; refuse what cannot be used.",
+        )
         def extract(run: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
             return steps().extract(run, part)
 
@@ -107,18 +144,20 @@ def nightly_inference() -> None:
 
         @task
         def shards(run: dict[str, Any]) -> list[int]:
+            """Number the shards, once every part is read."""
             return steps().shards(run)
 
-        @task
+        @task(doc_md="Judge the quality of one shard's ECGs and radiographs.")
         def validate(run: dict[str, Any], shard: int) -> int:
             return steps().validate(run, shard)
 
-        @task
+        @task(doc_md="Map one shard to catalogue features in canonical units, and judge every event.")
         def map_events(run: dict[str, Any], shard: int) -> int:
             return steps().map_events(run, shard)
 
         @task
         def gate(run: dict[str, Any], mapped: list[int]) -> dict[str, Any]:
+            """Decide from the night's profile whether it may be scored and written."""
             return steps().gate(run)
 
         numbers = shards(run)
@@ -126,9 +165,8 @@ def nightly_inference() -> None:
         mapped = map_events.partial(run=run).expand(shard=validate.partial(run=run).expand(shard=numbers))
         return gate(run, mapped), numbers
 
-    @task(pool="gpu")
+    @task(pool="gpu", executor_config=gpu_executor_config(), doc_md="Score one shard's samples.")
     def score(run: dict[str, Any], shard: int) -> int:
-        """Score one shard's samples."""
         return steps().score(run, shard)
 
     @task(outlets=[SCORES])

@@ -24,6 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from deploy.alerts.settings import Alerts
 from deploy.errors import SettingsError
 from deploy.model_settings import Monitoring, Promotion, Retraining
 
@@ -230,6 +231,7 @@ class Settings(BaseSettings):
     retraining: Retraining = Field(default_factory=Retraining)
     promotion: Promotion = Field(default_factory=Promotion)
     monitoring: Monitoring = Field(default_factory=Monitoring)
+    alerts: Alerts = Field(default_factory=Alerts)
 
     @classmethod
     def settings_customise_sources(

@@ -38,6 +38,10 @@ def night_command(
     override: Annotated[
         str | None, typer.Option(help="Let a stopped night pass: your name and why; it is recorded.")
     ] = None,
+    task: Annotated[str | None, typer.Option(help="Another question than the site's.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write into the run folder only; nothing else learns of it.")
+    ] = False,
     airflow: Annotated[
         Path | None,
         typer.Option(help="Run through the Airflow DAG, with Airflow's own files in this folder."),
@@ -68,17 +72,26 @@ def night_command(
     # The steps read their settings themselves, in this process or in Airflow's: the environment reaches both.
     os.environ |= _environment(source, waveforms, images, model, override)
     settings = load_settings(config)
-    run = plan_run(settings, night=night, replay=replay)
+    run = plan_run(settings, night=night, replay=replay, dry_run=dry_run, task=task)
     with StageBars() as bars:
         if airflow is None:
             from deploy.night.local import run_night
 
             with suppress(NightFailed):  # the summary says why, below
-                run_night(night=night, replay=replay, watch=bars)
+                run_night(night=night, replay=replay, watch=bars, dry_run=dry_run, task=task)
         else:
             from deploy.night.watched import run_night_dag
 
-            run_night_dag(settings, config, airflow, night=night, replay=replay, watch=bars)
+            run_night_dag(
+                settings,
+                config,
+                airflow,
+                night=night,
+                replay=replay,
+                watch=bars,
+                dry_run=dry_run,
+                task=task,
+            )
     summary = read_json(run.path / "summary.json")
     if not summary:
         raise NightFailed("the night left no summary; its log says why")

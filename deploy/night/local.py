@@ -11,12 +11,19 @@ from validation.errors import GateStopped
 Watcher = Callable[[str, int, int], None]
 
 
-def run_night(*, night: str | None, replay: str | None, watch: Watcher) -> dict[str, Any]:
+def run_night(
+    *,
+    night: str | None,
+    replay: str | None,
+    watch: Watcher,
+    dry_run: bool = False,
+    task: str | None = None,
+) -> dict[str, Any]:
     """Run every step of a night and return its summary.
 
     Parameters
     ----------
-    night, replay
+    night, replay, dry_run, task
         See :func:`deploy.night.run.plan_run`.
     watch
         Called with stage, steps done and steps in all.
@@ -26,7 +33,7 @@ def run_night(*, night: str | None, replay: str | None, watch: Watcher) -> dict[
     NightFailed
         After the report is written, if an equation does not hold, a write was dead-lettered or the gate stopped.
     """
-    run = steps.open_night(night=night, replay=replay)
+    run = steps.open_night(night=night, replay=replay, dry_run=dry_run, task=task)
     watch("census", 0, 1)
     parts = steps.census(run)
     watch("census", 1, 1)

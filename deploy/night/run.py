@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +13,11 @@ import polars as pl
 
 from deploy.errors import SettingsError
 from deploy.settings import Settings, parse_replay
+from modelling.cohorts.tasks import TASKS
 from validation.contracts import Manifest, empty, read_table, write_json, write_table
 
 REPLAY_PREFIX = "replay-"
+DRY_PREFIX = "dry-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,15 @@ class Run:
         Replay clock such as ``icu+48h``; None for a night.
     folder
         The run folder.
+    overrides
+        Settings by which this run alone lives, by section: those of a dry run, or another task.
     """
 
     partition: str
     prediction_time: str | None
     replay: str | None
     folder: str
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
@@ -90,7 +95,14 @@ class Run:
         return pl.concat([empty(table), *(self.load(name) for name in names)])
 
 
-def plan_run(settings: Settings, *, night: str | None, replay: str | None) -> Run:
+def plan_run(
+    settings: Settings,
+    *,
+    night: str | None,
+    replay: str | None,
+    dry_run: bool = False,
+    task: str | None = None,
+) -> Run:
     """Name a run without touching the disk.
 
     Parameters
@@ -99,11 +111,15 @@ def plan_run(settings: Settings, *, night: str | None, replay: str | None) -> Ru
         ISO date whose ``prediction_at`` is the prediction time.
     replay
         Replay clock; wins over ``night``.
+    dry_run
+        Write into the run folder only: no destination, ledger or history of the site learns of it.
+    task
+        Another question than the site's; such a run has its own partition.
 
     Raises
     ------
     SettingsError
-        If neither is given or the date is not one.
+        If neither is given, the date is not one, or there is no such task.
     """
     if replay:
         parse_replay(replay)
@@ -116,8 +132,21 @@ def plan_run(settings: Settings, *, night: str | None, replay: str | None) -> Ru
         partition = night
     else:
         raise SettingsError("a run needs --night DATE or --replay icu+48h")
+    overrides: dict[str, dict[str, Any]] = {}
+    if task and task != settings.night.task:
+        if task not in TASKS:
+            raise SettingsError(f"there is no task {task!r}; there are {', '.join(sorted(TASKS))}")
+        partition = f"{task}-{partition}"
+        overrides["night"] = {"task": task}
+    if dry_run:
+        partition = f"{DRY_PREFIX}{partition}"
     folder = (settings.storage.runs / settings.site.name / partition).resolve()
-    return Run(partition=partition, prediction_time=moment, replay=replay, folder=str(folder))
+    if dry_run:
+        overrides["destination"] = {"kind": "ndjson", "folder": str(folder / "written"), "report": "none"}
+        overrides["storage"] = {"database": f"sqlite:///{folder / 'dry_run.sqlite'}"}
+    return Run(
+        partition=partition, prediction_time=moment, replay=replay, folder=str(folder), overrides=overrides
+    )
 
 
 def open_run(run: Run) -> Run:

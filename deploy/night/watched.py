@@ -25,6 +25,8 @@ def run_night_dag(
     night: str | None,
     replay: str | None,
     watch: Callable[[str, int, int | None], None],
+    dry_run: bool = False,
+    task: str | None = None,
 ) -> tuple[Run, int]:
     """Run ``dags/nightly_inference.py`` once by ``dag.test()`` and follow its progress file.
 
@@ -35,13 +37,13 @@ def run_night_dag(
     status : int
         Exit status of the process: 0 when every task succeeded.
     """
-    run = plan_run(settings, night=night, replay=replay)
+    run = plan_run(settings, night=night, replay=replay, dry_run=dry_run, task=task)
     progress = run.path / "progress.jsonl"
     progress.unlink(missing_ok=True)
     variables = prepare(home)
     if config is not None:
         variables[CONFIG_VARIABLE] = str(config.resolve())
-    conf: dict[str, Any] = {"night": night, "replay": replay}
+    conf: dict[str, Any] = {"night": night, "replay": replay, "dry_run": dry_run, "task": task}
     log = home / "logs" / f"{run.partition}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "deploy.airflow.in_process", "nightly_inference", json.dumps(conf)]
