@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,41 +48,63 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Run]:
     return settings, run
 
 
-@pytest.fixture
-def night(mapped: tuple[Settings, Run], tmp_path: Path) -> tuple[Callable[..., Settings], Run]:
+def own_copy(mapped: tuple[Settings, Run], folder: Path) -> tuple[Callable[..., Settings], Run]:
     """Return the mapped night in a folder of its own, and settings with other limits for it."""
     settings, run = mapped
-    folder = tmp_path / "runs" / settings.site.name / NIGHT
-    shutil.copytree(run.path, folder)
+    target = folder / "runs" / settings.site.name / NIGHT
+    shutil.copytree(run.path, target)
     storage = settings.storage.model_copy(
-        update={"runs": tmp_path / "runs", "database": f"sqlite:///{tmp_path}/night.sqlite"}
+        update={"runs": folder / "runs", "database": f"sqlite:///{folder}/night.sqlite"}
     )
 
     def change(**gate: float | str) -> Settings:
         limits = settings.gate.model_copy(update=gate)
         return settings.model_copy(update={"storage": storage, "gate": limits})
 
-    return change, Run.from_dict({**run.to_dict(), "folder": str(folder)})
+    return change, Run.from_dict({**run.to_dict(), "folder": str(target)})
+
+
+@pytest.fixture
+def night(mapped: tuple[Settings, Run], tmp_path: Path) -> tuple[Callable[..., Settings], Run]:
+    return own_copy(mapped, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reported(
+    mapped: tuple[Settings, Run], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Settings, Run, dict[str, Any]]:
+    """Return a night that went through gate, scoring and report, and what the gate returned."""
+    change, run = own_copy(mapped, tmp_path_factory.mktemp("reported"))
+    settings = change()
+    fields = decide_gate(settings, run)
+    for shard in range(2):
+        score_shard(settings, run, shard)
+    write_morning_report(settings, run)
+    return settings, run, fields
 
 
 def decision(run: Run) -> dict:
     return json.loads((run.path / "gate" / "decision.json").read_text("utf-8"))
 
 
-def test_a_passed_night_is_profiled_scored_and_reported(night) -> None:
-    change, run = night
-    settings = change()
-    fields = decide_gate(settings, run)
+def test_a_passed_night_is_profiled_scored_and_reported(reported) -> None:
+    settings, run, fields = reported
     assert fields["decision"] in {"pass", "pass_with_warnings"}
     assert (run.path / "gate" / "data_docs" / "index.html").is_file()
-    for shard in range(2):
-        score_shard(settings, run, shard)
-    page = write_morning_report(settings, run).read_text("utf-8")
+    page = (run.path / "report" / "index.html").read_text("utf-8")
     report = json.loads((run.path / "report" / "report.json").read_text("utf-8"))
     counts = count(run)
     assert report["counts"] == counts.to_dict()
     assert counts.pulled == counts.accepted + counts.quarantined
-    assert sum(row["n"] for row in report["quarantined"]) >= counts.quarantined > 0
+    hospital = settings.source.folder
+    assert hospital is not None
+    planted = Counter(
+        item["reason"] for item in json.loads((hospital.parent / "faults.json").read_text("utf-8"))
+    )
+    refused = {row["reason"]: row["n"] for row in report["quarantined"]}
+    assert counts.quarantined == planted.total() > 5
+    assert refused.keys() == planted.keys()
+    assert all(refused[reason] >= n for reason, n in planted.items())
     assert counts.eligible == counts.scored + counts.skipped
     assert counts.scored == sum(item["n"] for item in report["score_bins"]) > 0
     assert report["gate"]["decision"] == fields["decision"]
@@ -90,13 +114,8 @@ def test_a_passed_night_is_profiled_scored_and_reported(night) -> None:
     assert str(counts.pulled) in page.replace("\u202f", "")
 
 
-def test_no_identifier_or_digest_of_a_row_reaches_the_report(night) -> None:
-    change, run = night
-    settings = change()
-    decide_gate(settings, run)
-    for shard in range(2):
-        score_shard(settings, run, shard)
-    write_morning_report(settings, run)
+def test_no_identifier_or_probability_of_a_row_reaches_the_report(reported) -> None:
+    _, run, _ = reported
     pages = [path for name in ("report", "gate") for path in (run.path / name).rglob("*") if path.is_file()]
     written = "\n".join(path.read_text("utf-8") for path in pages)
     scores = run.load_all("scores", "scores/*")
