@@ -174,6 +174,9 @@ class Storage(_Section):
         "sqlite:///var/nightingale.sqlite", description="SQLAlchemy URL of ledger, watermarks, history."
     )
     audit: Path = Field(Path("var/audit"), description="Audit log of every FHIR interaction, one file a day.")
+    metrics: Path = Field(
+        Path("var/metrics"), description="Folder of the last run's Prometheus metrics (textfile collector)."
+    )
     keep_downloads: bool = Field(False, description="Keep the raw NDJSON of a run (it holds patient data).")
 
 

@@ -36,6 +36,7 @@ def write_site(
             "runs": root / "runs",
             "models": root / "models",
             "audit": root / "audit",
+            "metrics": root / "metrics",
             "database": f"sqlite:///{root / 'nightingale.sqlite'}",
         },
     }

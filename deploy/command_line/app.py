@@ -9,6 +9,8 @@ import sys
 import typer
 from rich.console import Console
 
+from deploy.metrics.logs import configure as configure_logs
+
 MODULES = (
     "demo",
     "night",
@@ -17,6 +19,7 @@ MODULES = (
     "init",
     "withdraw",
     "forget",
+    "health",
     "training",
     "evaluation",
     "mapping",
@@ -50,6 +53,7 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run the command; an error that we raise on purpose ends with its message and exit code 2, 1 for a night."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+    configure_logs()
     from deploy.errors import DeployError, NightFailed
     from fhir_adapter.errors import AdapterError
     from modelling.errors import ModellingError

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import Any
 
 from deploy.errors import NightFailed
+from deploy.metrics.textfile import write_run_metrics
 from deploy.night.accounts import summarise
 from deploy.night.connections import export_folder
 from deploy.night.run import Run
@@ -40,6 +42,14 @@ def settle_accounts(settings: Settings, run: Run) -> dict[str, Any]:
     """
     summary = summarise(run)
     found = failures(run, summary)
+    write_run_metrics(
+        settings.storage.metrics,
+        run.path,
+        summary,
+        site=settings.site.name,
+        success=not found,
+        now=time.time(),
+    )
     if found:
         raise NightFailed("; ".join(found))
     if not settings.storage.keep_downloads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -70,7 +71,8 @@ class Run:
 
     def report_progress(self, stage: str, done: int, total: int | None = None, note: str = "") -> None:
         """Append one line for whoever watches the run; it carries counts, never data."""
-        line = json.dumps({"stage": stage, "done": done, "total": total, "note": note})
+        fields = {"stage": stage, "done": done, "total": total, "note": note, "at": round(time.time(), 3)}
+        line = json.dumps(fields)
         with (self.path / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -143,7 +145,10 @@ def plan_run(
     folder = (settings.storage.runs / settings.site.name / partition).resolve()
     if dry_run:
         overrides["destination"] = {"kind": "ndjson", "folder": str(folder / "written"), "report": "none"}
-        overrides["storage"] = {"database": f"sqlite:///{folder / 'dry_run.sqlite'}"}
+        overrides["storage"] = {
+            "database": f"sqlite:///{folder / 'dry_run.sqlite'}",
+            "metrics": str(folder / "metrics"),
+        }
     return Run(
         partition=partition, prediction_time=moment, replay=replay, folder=str(folder), overrides=overrides
     )
