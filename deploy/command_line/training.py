@@ -16,7 +16,10 @@ from rich.table import Table
 from deploy.command_line.mapping import Bars
 
 if TYPE_CHECKING:
-    from modelling.training import TrainedRun, TrainingConfig
+    import polars as pl
+
+    from modelling.evaluation.mapped import MappedFolder
+    from modelling.training import Auxiliary, TrainedRun, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _ERRORS = Console(stderr=True)
@@ -49,6 +52,9 @@ def train_command(
     other_patients: Annotated[
         bool, typer.Option("--other-patients", help="No patient of DATA was in the training of START_FROM.")
     ] = False,
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="A further task to learn beside TASK; may be repeated.")
+    ] = None,
     image_labels: Annotated[
         bool, typer.Option("--image-labels", help="Train the image encoder on DATA's 14 X-ray labels first.")
     ] = False,
@@ -76,6 +82,7 @@ def train_command(
             search=search,
             start_from=start_from,
             other_patients=other_patients,
+            also=also or [],
             image_labels=image_labels,
             description=description,
         )
@@ -159,6 +166,7 @@ def _train(
     search: int,
     start_from: Path | None,
     other_patients: bool,
+    also: list[str],
     image_labels: bool,
     description: str,
 ) -> list[TrainedRun]:
@@ -176,6 +184,8 @@ def _train(
     workers = join_workers(choose_device(config.device))
     folder = read_mapped(data)
     cohort = labelled_cohort(folder, task)
+    heads, further = further_targets(folder, also)
+    config = replace(config, auxiliary=(*config.auxiliary, *heads))
     if image_labels and folder.image_labels is None:
         raise TrainingError(f"{data} holds no image_labels.parquet; map-mimic writes it with --cxr")
     begun = read_folder(start_from) if start_from is not None else None
@@ -189,6 +199,7 @@ def _train(
                 samples=cohort.samples,
                 labels=cohort.labels,
                 classes=cohort.classes,
+                further=further,
                 kind=asked.kind,
                 encounters=folder.encounters,
                 events=folder.events,
@@ -222,6 +233,40 @@ def _train(
         with Bars() if workers.rank == 0 else nullcontext() as bars:
             runs.append(run_seed(seed, out / f"seed-{seed}" if len(seeds) > 1 else out, bars))
     return runs
+
+
+def further_targets(
+    folder: MappedFolder, tasks: list[str]
+) -> tuple[tuple[Auxiliary, ...], pl.DataFrame | None]:
+    """Return a head for each further task, and each stay's labels of them.
+
+    Raises
+    ------
+    TrainingError
+        If a task has several labels.
+    """
+    import polars as pl
+
+    from modelling.cohorts.tasks import get_task
+    from modelling.errors import TrainingError
+    from modelling.evaluation.mapped import labelled_cohort
+    from modelling.training import Auxiliary
+
+    heads: list[Auxiliary] = []
+    table: pl.DataFrame | None = None
+    for name in tasks:
+        kind = get_task(name).kind
+        if kind not in ("binary", "regression"):
+            raise TrainingError(f"--also {name}: a further task answers yes or no, or with one number")
+        column = "boolean_value" if kind == "binary" else "float_value"
+        stays = (
+            labelled_cohort(folder, name)
+            .samples.group_by("encounter_id")
+            .agg(pl.col(column).cast(pl.Float64).last().alias(name))
+        )
+        table = stays if table is None else table.join(stays, on="encounter_id", how="full", coalesce=True)
+        heads.append(Auxiliary(name=name, kind=kind))
+    return tuple(heads), table
 
 
 def _show(runs: list[dict[str, Any]]) -> None:

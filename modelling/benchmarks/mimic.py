@@ -53,7 +53,7 @@ class PaperTable:
 
 
 def _medfuse(optimal: float) -> dict[str, tuple[str, Settings]]:
-    def fused(name: str) -> Settings:
+    def fused(name: str) -> dict[str, Any]:
         return {"model": {"fusion": name}}
 
     return {

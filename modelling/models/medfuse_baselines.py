@@ -147,6 +147,8 @@ class AffinelyTransformed(MedFuseEncoders):
     unchanged; a sample without EHR is judged by the mean of its other modalities' own heads.
     """
 
+    ehr: ConditionedLSTM
+
     def __init__(self, encoding: Encoding, config: MedFuseConfig) -> None:
         super().__init__(encoding, config)
         if Modality.EHR not in self.modalities or len(self.modalities) == 1:

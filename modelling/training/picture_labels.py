@@ -85,7 +85,7 @@ def labelled_studies(
         encounter_id=pl.format("study {}", "study_uid"),
         task=pl.lit("image-labels"),
         lookback_start="lookback_start",
-    ).cast(empty("samples").schema)  # type: ignore[arg-type]
+    ).cast(empty("samples").schema)
     return samples, studies.select(pl.col(names).cast(pl.Float64)).to_numpy(), names
 
 
@@ -149,6 +149,9 @@ def picture_stage(model: RiskModel, pictures: Pictures, config: TrainingConfig) 
         loss = binary_cross_entropy_with_logits(model.picture_logits(shown).float(), labels, reduction="sum")
         return loss / labels.shape[1], torch.tensor(float(len(batch)))
 
+    def train_mode() -> None:
+        model.train()
+
     @torch.inference_mode()
     def score() -> float:
         model.eval()
@@ -171,7 +174,7 @@ def picture_stage(model: RiskModel, pictures: Pictures, config: TrainingConfig) 
         loss=batch_loss,
         score=score,
         parameters=model.picture_parameters(),
-        mode=model.train,
+        mode=train_mode,
         epochs=config.pretrain_epochs,
         learning_rate=config.pretrain_learning_rate,
     )

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from modelling.batches import Dataset
 from modelling.errors import TrainingError
+from modelling.training.config import TrainingConfig
 
 KINDS = ("binary", "regression", "multiclass", "multilabel")
 KEYS = ("encounter_id", "prediction_time")
@@ -48,11 +49,13 @@ class Target:
             return self
         return replace(self, mean=float(values.mean()), standard_deviation=float(values.std()) or 1.0)
 
-    def attach(self, dataset: Dataset, values: Floats) -> Dataset:
-        """Return a dataset with these labels ``[n, targets or 1]`` as what is learnt."""
+    def attach(self, dataset: Dataset, values: Floats, further: Floats) -> Dataset:
+        """Return a dataset with these labels ``[n, targets or 1]`` and further targets as what is learnt."""
         if self.kind == "multilabel":
-            return dataset.with_targets(label=values[:, 0], auxiliary=values[:, 1:])
-        return dataset.with_targets(label=(values[:, 0] - self.mean) / self.standard_deviation)
+            both = np.concatenate([values[:, 1:], further], axis=1)
+            return dataset.with_targets(label=values[:, 0], auxiliary=both)
+        label = (values[:, 0] - self.mean) / self.standard_deviation
+        return dataset.with_targets(label=label, auxiliary=further)
 
     def answers(self, outputs: Floats) -> Floats:
         """Return predictions from a model's outputs ``[n, >= targets]``.
@@ -130,6 +133,45 @@ def labelled_rows(
     return rows, values, Target(kind=kind, names=tuple(columns))
 
 
+def further_values(
+    further: pl.DataFrame, samples: pl.DataFrame, config: TrainingConfig, training: NDArray[np.int64]
+) -> Floats:
+    """Return the values of ``config.auxiliary`` ``[n, k]``, NaN where unknown.
+
+    Parameters
+    ----------
+    further
+        ``encounter_id`` and one column a further target.
+    samples
+        Rows to fill.
+    training
+        Positions that a number's scale is learnt from.
+
+    Raises
+    ------
+    TrainingError
+        If a target has no column.
+    """
+    names = [auxiliary.name for auxiliary in config.auxiliary]
+    if not names:
+        return np.zeros((samples.height, 0))
+    if lacking := [name for name in names if name not in further.columns]:
+        raise TrainingError(f"no values of the further target {', '.join(lacking)}")
+    found = samples.select("encounter_id").join(
+        further.unique("encounter_id", keep="first", maintain_order=True),
+        on="encounter_id",
+        how="left",
+        maintain_order="left",
+    )
+    values = found.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy().copy()
+    for column, auxiliary in enumerate(config.auxiliary):
+        known = values[training, column]
+        known = known[np.isfinite(known)]
+        if auxiliary.kind == "regression" and known.size:
+            values[:, column] = (values[:, column] - known.mean()) / (known.std() or 1.0)
+    return values
+
+
 def _discrimination(labels: Floats, predicted: Floats) -> tuple[float | None, float | None]:
     if not 0 < labels.sum() < labels.size:
         return None, None
@@ -187,6 +229,6 @@ def split_metrics(target: Target, labels: Floats, answers: Floats) -> dict[str, 
     }
     macro = {}
     for metric in ("auroc", "average_precision"):
-        found = [entry[metric] for entry in each.values() if entry[metric] is not None]
+        found = [value for entry in each.values() if (value := entry[metric]) is not None]
         macro[metric] = round(float(np.mean(found)), 4) if found else None
     return {"samples": n, **macro, "outputs": each}

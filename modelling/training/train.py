@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -29,7 +30,7 @@ from modelling.training.loop import Watcher, ignore
 from modelling.training.picture_labels import prepare_pictures
 from modelling.training.predict import predict
 from modelling.training.split import HELD_OUT, TRAIN, TUNING, part, split_digest, split_subjects
-from modelling.training.targets import labelled_rows, split_metrics
+from modelling.training.targets import further_values, labelled_rows, split_metrics
 from modelling.training.workers import choose_device, join_workers
 
 
@@ -88,6 +89,7 @@ def train(
     kind: str = "binary",
     labels: pl.DataFrame | None = None,
     classes: Sequence[str] = (),
+    further: pl.DataFrame | None = None,
     findings: pl.DataFrame | None = None,
     image_labels: pl.DataFrame | None = None,
     split: Mapping[int, str] | None = None,
@@ -124,6 +126,9 @@ def train(
     kind, labels, classes
         Of the task: ``binary``, ``regression``, ``multiclass`` or ``multilabel``; its table of labels; the
         names of its classes.
+    further
+        Values of the settings' further targets (multi-task heads): ``encounter_id`` and one column each, null
+        where unknown; they are learnt beside the label and never asked for afterwards.
     findings
         Machine measurements and report terms of recordings; see
         :func:`modelling.batches.encoding.fit_encoding`.
@@ -165,13 +170,25 @@ def train(
             "the weights to start from were trained on another split: its training patients may be test "
             "patients here; train the encoders with this data and seed"
         )
+    beside = further_values(
+        further if further is not None else labelled.select("encounter_id"),
+        labelled,
+        settings,
+        part(labelled, names, TRAIN)["position"].to_numpy().astype(np.int64),
+    )
     parts = {name: part(labelled, names, name) for name in (TRAIN, TUNING, HELD_OUT)}
     truth = {name: values[frame["position"].to_numpy()] for name, frame in parts.items()}
+    more = {name: beside[frame["position"].to_numpy()] for name, frame in parts.items()}
     parts = {name: frame.drop("position") for name, frame in parts.items()}
     if parts[TRAIN].is_empty() or parts[TUNING].is_empty():
         raise TrainingError("training and tuning split both need samples")
     target = target.fitted(truth[TRAIN])
-    tables = {"encounters": encounters, "events": events, "recordings": recordings, "findings": findings}
+    tables: dict[str, Any] = {
+        "encounters": encounters,
+        "events": events,
+        "recordings": recordings,
+        "findings": findings,
+    }
     watch("encode", 0, 4)
     encoding = encoding or fit_encoding(
         samples=parts[TRAIN], **tables, catalogue=catalogue, settings=settings.encoding
@@ -180,7 +197,7 @@ def train(
     for done, (name, frame) in enumerate(parts.items(), start=1):
         watch("encode", done, 4)
         encoded = prepare(samples=frame, **tables, images=images, run_folder=run_folder, encoding=encoding)
-        datasets[name] = target.attach(encoded, truth[name])
+        datasets[name] = target.attach(encoded, truth[name], more[name])
     watch("encode", 4, 4)
 
     pictures = None

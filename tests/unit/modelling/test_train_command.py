@@ -131,7 +131,7 @@ def test_seeds_have_folders_of_their_own(data: Path, tmp_path: Path) -> None:
     assert len(digests) == 2 and "average_precision" in result.stdout
 
 
-def test_lengths_of_stay_are_learnt_in_days(data: Path, tmp_path: Path) -> None:
+def test_lengths_of_stay_are_learnt_in_days_and_beside_another_task(data: Path, tmp_path: Path) -> None:
     task = "icu-length-of-stay"
     samples = pl.DataFrame(
         [(k, f"e{k}") for k in range(120)],
@@ -164,6 +164,12 @@ def test_lengths_of_stay_are_learnt_in_days(data: Path, tmp_path: Path) -> None:
     assert target["kind"] == "regression" and target["mean"] == pytest.approx(4.0, abs=0.2)
     with pytest.raises(CheckpointFormatError, match="answers a regression task"):
         load_model(tmp_path / "run", device="cpu", catalogue_digest=load_catalogue().digest)
+    both = CliRunner().invoke(app, arguments(folder, tmp_path / "both", "--also", task))
+    assert both.exit_code == 0, both.output
+    assert load_file(tmp_path / "both" / "weights.safetensors")["head.out.weight"].shape[0] == 2
+    assert load_model(tmp_path / "both", device="cpu", catalogue_digest=load_catalogue().digest).task == TASK
+    refused = CliRunner().invoke(app, arguments(folder, tmp_path / "x", "--also", "phenotyping"))
+    assert refused.exit_code == 1 and "answers yes or no" in refused.stderr
 
 
 def test_wrong_requests_end_with_a_sentence(data: Path, tmp_path: Path) -> None:
