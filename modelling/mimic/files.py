@@ -192,8 +192,10 @@ def _described(path: Path, error: Exception) -> SourceTableError:
     return _unreadable(path)
 
 
-def read_table(root: Path, name: str, schema: Schema, *, dataset: str = "MIMIC-IV") -> pl.DataFrame:
-    """Read a small table whole.
+def read_table(
+    root: Path, name: str, schema: Schema, *, dataset: str = "MIMIC-IV", where: pl.Expr | None = None
+) -> pl.DataFrame:
+    """Read a small table whole, or of a larger one the rows of a condition, without ever holding the others.
 
     Raises
     ------
@@ -202,8 +204,10 @@ def read_table(root: Path, name: str, schema: Schema, *, dataset: str = "MIMIC-I
     """
     path = table_path(root, name, dataset=dataset)
     frame = scan_table(path, schema, dataset=dataset)
+    if where is not None:
+        frame = frame.filter(where)
     try:
-        return frame.collect()
+        return frame.collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _described(path, error) from None
 

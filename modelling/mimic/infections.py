@@ -41,11 +41,17 @@ def read_suspicions(root: Path) -> pl.DataFrame:
     """
     for name in TABLES:
         table_path(root, name)
-    infusions = read_table(root, "icu/inputevents", INPUTEVENTS).filter(
-        pl.col("ordercategoryname").str.contains("Antibiotics", literal=True)
+    infusions = read_table(
+        root,
+        "icu/inputevents",
+        INPUTEVENTS,
+        where=pl.col("ordercategoryname").str.contains("Antibiotics", literal=True),
     )
-    prescribed = read_table(root, "hosp/prescriptions", PRESCRIPTIONS).filter(
-        pl.col("drug").str.contains(ANTIBIOTIC) & pl.col("route").is_in(list(SYSTEMIC))
+    prescribed = read_table(
+        root,
+        "hosp/prescriptions",
+        PRESCRIPTIONS,
+        where=pl.col("drug").str.contains(ANTIBIOTIC) & pl.col("route").is_in(list(SYSTEMIC)),
     )
     given = pl.concat(
         [infusions.select("subject_id", "starttime"), prescribed.select("subject_id", "starttime")]

@@ -53,7 +53,9 @@ def read_supports(root: Path) -> pl.DataFrame:
         If a table is missing or corrupt, or lacks a column.
     """
     drugs = {item: drug for item, (drug, _) in INFUSIONS.items()}
-    infusions = read_table(root, "icu/inputevents", INPUTEVENTS).select(
+    infusions = read_table(
+        root, "icu/inputevents", INPUTEVENTS, where=pl.col("itemid").is_in(list(INFUSIONS))
+    ).select(
         "subject_id",
         "starttime",
         "endtime",
@@ -63,18 +65,16 @@ def read_supports(root: Path) -> pl.DataFrame:
             * pl.col("rateuom").replace_strict(PER_KILOGRAM_AND_MINUTE, default=None, return_dtype=pl.Float64)
         ).alias("rate"),
     )
-    ventilated = (
-        read_table(root, "icu/procedureevents", PROCEDUREEVENTS)
-        .filter(pl.col("itemid").is_in(list(VENTILATION)))
-        .select(
-            "subject_id",
-            "starttime",
-            "endtime",
-            pl.lit("ventilation").alias("kind"),
-            pl.lit(None, pl.Float64).alias("rate"),
-        )
+    ventilated = read_table(
+        root, "icu/procedureevents", PROCEDUREEVENTS, where=pl.col("itemid").is_in(list(VENTILATION))
+    ).select(
+        "subject_id",
+        "starttime",
+        "endtime",
+        pl.lit("ventilation").alias("kind"),
+        pl.lit(None, pl.Float64).alias("rate"),
     )
-    given = infusions.filter(pl.col("kind").is_not_null() & (pl.col("rate") > 0))
+    given = infusions.filter(pl.col("rate") > 0)
     return (
         pl.concat([given, ventilated])
         .with_columns(time_column("starttime").alias("start"), time_column("endtime").alias("end"))
