@@ -12,6 +12,7 @@ from typing import Any
 from deploy.faults.clock import VirtualClock
 from deploy.faults.menu import Fault
 from deploy.faults.reckoning import reckon
+from deploy.faults.remote import RemoteServer
 from deploy.faults.site import Hospital, Site, Wiring, open_site
 
 Faults = Callable[[VirtualClock], tuple[Fault, ...]]
@@ -99,13 +100,21 @@ class Result:
         return not self.problems
 
 
-def play(case: Case, hospital: Hospital, folder: Path) -> Result:
-    """Run a case's night, again if it had to stop, and judge it."""
+def play(case: Case, hospital: Hospital, folder: Path, *, remote: RemoteServer | None = None) -> Result:
+    """Run a case's night, again if it had to stop, and judge it.
+
+    Parameters
+    ----------
+    remote
+        A real server in place of our own.
+    """
     started = time.monotonic()
     problems: list[str] = []
     words: list[str] = []
     lost = duplicated = 0
-    with open_site(hospital, folder, wiring=case.wiring, faults=case.faults, prepare=case.prepare) as site:
+    with open_site(
+        hospital, folder, wiring=case.wiring, faults=case.faults, prepare=case.prepare, remote=remote
+    ) as site:
         words += [site.extra["word"]] if "word" in site.extra else []
         summary, error = attempt(site, case)
         if error is not None:

@@ -13,13 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from deploy.faults.site import Site
+from deploy.faults.site import READ, SCORE, Site
 from deploy.faults.store import Resource
 from deploy.night.run import Run
 from validation.equations import Counts, check_equations
 
-READ = ("Patient", "Encounter", "Observation", "DocumentReference", "ImagingStudy")
-SCORE = "RiskAssessment"
+AI_LABEL = "AIAST"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,7 @@ def reckon(site: Site, summary: dict[str, Any], *, ignored: frozenset[str] = fro
     ignored
         ``Type/id`` that the server itself kept back, so that nobody could read them.
     """
+    site.refresh()
     run = site.run
     counts = Counts.from_dict(summary["counts"])
     problems = [item.text for item in check_equations(counts) if not item.holds]
@@ -90,7 +90,8 @@ def reckon(site: Site, summary: dict[str, Any], *, ignored: frozenset[str] = fro
 
 def _ours(site: Site, kind: str, name: str) -> bool:
     """Tell whether a resource of a type that is read too was written by a night: a model card, a score."""
-    return (kind, name) in site.store.written
+    labels = site.store.current[kind, name]["meta"].get("security") or []
+    return any(label.get("code") == AI_LABEL for label in labels)
 
 
 def seen_references(run: Run) -> set[str]:

@@ -23,6 +23,7 @@ from deploy.faults.killed_night import short_night
 from deploy.faults.loopback import Answer, Request, serving
 from deploy.faults.menu import Fault, Saboteur
 from deploy.faults.pacs import Pacs
+from deploy.faults.remote import RemoteServer
 from deploy.faults.store import Resource, ResourceStore
 from deploy.faults.tokens import TokenServer
 from deploy.night.local import run_night
@@ -35,6 +36,8 @@ PATIENTS = 24
 PACE = 12.0
 CLIENT_ID = "nightingale-faults"
 LOADED = datetime.fromisoformat("2026-01-15T03:00:00+00:00")
+READ = ("Patient", "Encounter", "Observation", "DocumentReference", "ImagingStudy")
+SCORE = "RiskAssessment"
 Reading = Literal["search", "bulk", "folder"]
 
 
@@ -73,6 +76,8 @@ class Wiring:
 
     Attributes
     ----------
+    name
+        Of the site; part of every score's key.
     reading
         Search, bulk export, or the folder itself.
     writing
@@ -85,6 +90,7 @@ class Wiring:
         Further lines of the settings file's ``[source]`` and ``[night]`` sections.
     """
 
+    name: str = "fault-ward"
     reading: Reading = "search"
     writing: Literal["fhir", "ndjson"] = "fhir"
     signing: tuple[Any, str, Path] | None = None
@@ -105,6 +111,8 @@ class Site:
         The server as it would be without faults.
     saboteur
         Stands before it.
+    remote, name
+        The real server behind the saboteur, if any, and the site's name.
     elsewhere
         Requests that reached another origin, with their headers; there should never be one with a token.
     """
@@ -116,6 +124,8 @@ class Site:
     saboteur: Saboteur
     base: str
     other: str
+    remote: RemoteServer | None = None
+    name: str = ""
     elsewhere: list[Request] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -137,6 +147,19 @@ class Site:
         """Run all steps but gate and report, which cost most and never touch a network."""
         return short_night(NIGHT.isoformat())
 
+    def refresh(self) -> None:
+        """Look at what a real server holds; scores of other sites are not looked at."""
+        if self.remote is None:
+            return
+        current, written = self.remote.snapshot((*READ, SCORE))
+        mine = {
+            key
+            for key, item in current.items()
+            if key[0] != SCORE or item["identifier"][0]["system"].startswith(f"https://{self.name}.invalid/")
+        }
+        self.store.current = {key: item for key, item in current.items() if key in mine}
+        self.store.written = [key for key in written if key[0] == SCORE and key in mine]
+
     @property
     def written_folder(self) -> Path:
         """Where the NDJSON destination puts its files."""
@@ -151,8 +174,15 @@ def open_site(
     wiring: Wiring,
     faults: Callable[[VirtualClock], tuple[Fault, ...]],
     prepare: Callable[[Site], None] | None = None,
+    remote: RemoteServer | None = None,
 ) -> Iterator[Site]:
-    """Start a site's server with its faults armed, and point the settings at it."""
+    """Start a site's server with its faults armed, and point the settings at it.
+
+    Parameters
+    ----------
+    remote
+        A real server, loaded with the hospital, in place of our own.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     clock = VirtualClock()
@@ -163,8 +193,9 @@ def open_site(
     server = FhirServer(hospital.store.copy(clock.now), clock, tokens=tokens)
 
     def handle(request: Request) -> Answer:
-        owner = hospital.images if request.path.startswith(pacs.PREFIX) else server
-        return owner.handle(request)
+        if request.path.startswith(pacs.PREFIX):
+            return hospital.images.handle(request)
+        return (remote or server).handle(request)
 
     saboteur = Saboteur(handle, faults(clock))
     elsewhere: list[Request] = []
@@ -175,7 +206,7 @@ def open_site(
 
     before = os.environ.get(CONFIG_VARIABLE)
     with serving(saboteur) as base, serving(stranger) as other, virtual_time(clock):
-        site = Site(folder, hospital, clock, server, saboteur, base, other, elsewhere)
+        site = Site(folder, hospital, clock, server, saboteur, base, other, remote, wiring.name, elsewhere)
         os.environ[CONFIG_VARIABLE] = str(write_settings(site, wiring))
         try:
             if prepare:
@@ -207,7 +238,8 @@ def write_settings(site: Site, wiring: Wiring) -> Path:
     if wiring.writing == "ndjson":
         destination = f'folder = "{site.written_folder}"'
     text = f"""[site]
-name = "fault-ward"
+name = "{wiring.name}"
+uri = "https://{wiring.name}.invalid"
 data_note = "synthetic data"
 
 [source]

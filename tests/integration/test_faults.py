@@ -1,0 +1,66 @@
+"""The fault cases that every change must pass; ``make faults`` plays all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.faults.case import Case, play
+from deploy.faults.cases import all_cases
+from deploy.faults.site import Hospital, Wiring
+from deploy.faults.table import quiet
+
+CASES = {case.name: case for case in all_cases()}
+PLAYED = (
+    "503 storm to the limit",
+    "next link to another origin",
+    "OperationOutcome inside the searchset",
+    "file with fewer lines than counted, always",
+    "tokens forgotten while paging (ES384)",
+    "object gone (404)",
+    "batch-response of mixed statuses (200, 422, 503)",
+    "half committed, then reset",
+    "says 201 and keeps nothing",
+    "kill -9 between the server's commit and the ledger",
+    "kill -9 while the export runs",
+    "disk full while extracting",
+    "device out of memory: batches halved",
+    "one poisoned patient",
+)
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
+    return Hospital.build(tmp_path_factory.mktemp("faults") / "hospital")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLAYED)
+def test_nothing_is_lost_and_nothing_is_doubled(name: str, hospital: Hospital, tmp_path: Path) -> None:
+    with quiet():
+        result = play(CASES[name], hospital, tmp_path / "site")
+    assert (result.problems, result.lost, result.duplicated) == ((), 0, 0)
+    assert result.injected > 0
+
+
+def test_the_menu_is_long_and_its_dishes_have_names() -> None:
+    cases = all_cases()
+    assert len(cases) >= 100
+    assert len({(case.group, case.name) for case in cases}) == len(cases)
+    assert {case.group for case in cases} == {"search", "bulk", "smart", "dicomweb", "write", "night"}
+    assert sum(case.name.startswith("kill -9") for case in cases) >= 12
+
+
+def test_a_case_whose_fault_never_happens_fails(hospital: Hospital, tmp_path: Path) -> None:
+    """A table of cases that cannot fail would be worth nothing."""
+    with quiet():
+        result = play(
+            Case(name="nothing", group="search", wiring=Wiring(writing="ndjson"), stops="TemporaryError"),
+            hospital,
+            tmp_path / "site",
+        )
+    assert result.problems == (
+        "the night went through, expected TemporaryError",
+        "the fault never happened",
+    )
