@@ -155,6 +155,36 @@ class TestModel:
             ModelFacts.from_card({}, digest="d", title="", outcomes=[], markdown="")
 
 
+class TestTransparencyDrafts:
+    """What the profiles AI-Device, AI-ModelCard and AI-Provenance demand beyond R4."""
+
+    def test_device_card_and_provenance(self) -> None:
+        found = build(score(1))
+        base = "http://hl7.org/fhir/uv/aitransparency"
+        kind = {"system": f"{base}/CodeSystem/AIdeviceTypeCS", "code": "Artificial-Intelligence"}
+        inputs = f"{base}/CodeSystem/AIinputsCS"
+        device, card, made = (only(found, name) for name in ("Device", "DocumentReference", "Provenance"))
+        assert device["meta"]["profile"] == [f"{base}/StructureDefinition/AI-Device"]
+        assert device["type"]["coding"][0].items() >= kind.items()
+        (extension,) = device["extension"]
+        assert extension["url"] == f"{base}/StructureDefinition/aitransparency.modelCardDescription"
+        assert extension["valueReference"] == {"reference": f"DocumentReference/{card['id']}"}
+        assert card["meta"]["profile"] == [f"{base}/StructureDefinition/AI-ModelCard"]
+        assert [(item["system"], item["code"]) for item in card["type"]["coding"]] == [
+            (inputs, "AIModelCard")
+        ]
+        assert card["category"][0]["coding"][0]["code"] == "AIModelCardMarkdownFormat"
+        assert card["content"][0]["attachment"]["contentType"] == "text/markdown"
+        assert made["meta"]["profile"] == [f"{base}/StructureDefinition/AI-Provenance"]
+        assert made["reason"][0]["coding"][0]["code"] == "AIAST"
+        (agent,) = made["agent"]
+        assert agent["role"][0]["coding"][0].items() >= kind.items()
+        assert agent["who"] == {"reference": f"Device/{device['id']}"}
+        assert made["entity"] == [
+            {"role": "derivation", "what": {"reference": f"DocumentReference/{card['id']}"}}
+        ]
+
+
 class TestProvenance:
     def test_batches_name_every_score_once(self) -> None:
         found = build(*(score(n) for n in range(5)), provenance_batch=2)
