@@ -151,6 +151,37 @@ def test_accumulated_gradients_are_the_whole_batchs(stays: Ward, tmp_path: Path)
         assert torch.allclose(tensor, weights(four)[name], atol=2e-5), name
 
 
+def test_classes_and_several_labels_are_learnt(stays: Ward, tmp_path: Path) -> None:
+    config = replace(TINY, model={**TINY.model, "modalities": ("ehr",)})
+    classes = replace(
+        stays,
+        samples=stays.samples.with_columns(
+            boolean_value=pl.lit(None, pl.Boolean), float_value=(pl.col("subject_id") % 3).cast(pl.Float64)
+        ),
+    )
+    found = run(
+        classes, tmp_path / "classes", config, kind="multiclass", classes=("none", "stroke", "failure")
+    )
+    assert set(found.metrics["train"]["outputs"]) == {"none", "stroke", "failure"}
+    assert weights(found.folder)["head.weight"].shape[0] == 3 and found.card["thresholds"] == []
+    assert 0 <= found.metrics["train"]["auroc"] <= 1
+    labels = stays.samples.select(
+        "encounter_id",
+        "prediction_time",
+        shock="boolean_value",
+        well=~pl.col("boolean_value"),
+        never=pl.lit(value=False),
+    )
+    several = run(stays, tmp_path / "labels", config, kind="multilabel", labels=labels)
+    one, other = (several.metrics["train"]["outputs"][name] for name in ("shock", "well"))
+    assert set(several.metrics["train"]["outputs"]) == {"shock", "well"}
+    assert one["events"] + other["events"] == several.metrics["train"]["samples"]
+    with pytest.raises(TrainingError, match="needs a table of labels"):
+        run(stays, tmp_path / "x", config, kind="multilabel")
+    with pytest.raises(TrainingError, match="no kind of task 'riddle'"):
+        run(stays, tmp_path / "x", config, kind="riddle")
+
+
 def test_early_fusion_trains_on_top_of_frozen_encoders(stays: Ward, tmp_path: Path) -> None:
     early = replace(TINY, model={**TINY.model, "fusion": "early"})
     before, after = (
