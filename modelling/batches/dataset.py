@@ -153,54 +153,67 @@ def _tokens(
     samples: pl.DataFrame, events: pl.DataFrame, encoding: Encoding
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the tokens in order, with ``feature``, ``level`` and standardised ``value``."""
-    settings = encoding.settings
-    values = observed_values(samples, events)
+    settings, features = encoding.settings, encoding.features
+    merged = settings.token_window_hours
+    values = observed_values(samples, events, ordered=merged is not None)
     known = values.filter(pl.col("code").is_in(encoding.codes))
     outside = values.height - known.height
-    if settings.token_window_hours is not None:
-        categorical = [feature.code for feature in encoding.features if feature.categorical]
-        known = windowed(known, window_hours=settings.token_window_hours, categorical=categorical)
-    vocabulary = pl.DataFrame(
-        {
-            "code": encoding.codes,
-            "feature": np.arange(1, encoding.n_tokens),
-            "logarithm": [feature.logarithm for feature in encoding.features],
-            "mean": [feature.mean for feature in encoding.features],
-            "deviation": [feature.standard_deviation for feature in encoding.features],
-        },
-        schema={
-            "code": pl.String,
-            "feature": pl.Int64,
-            "logarithm": pl.Boolean,
-            "mean": pl.Float64,
-            "deviation": pl.Float64,
-        },
-    )
-    levels = pl.DataFrame(
-        [
-            (feature.code, level, offset + position)
-            for feature, offset in zip(encoding.features, encoding.level_offsets, strict=True)
-            for position, level in enumerate(feature.levels)
-        ],
-        schema={"code": pl.String, "raw": pl.Float64, "level": pl.Int64},
-        orient="row",
-    )
+    if merged is not None:
+        categorical = [feature.code for feature in features if feature.categorical]
+        known = windowed(known, window_hours=merged, categorical=categorical)
+    # Codes become numbers once, and what is known of a feature is looked up by number.
+    place = known["code"].cast(pl.Enum(encoding.codes)).to_physical().to_numpy()
+    scale = {
+        "logarithm": np.array([feature.logarithm for feature in features], dtype=np.bool_),
+        "mean": np.array([feature.mean for feature in features], dtype=np.float64),
+        "deviation": np.array([feature.standard_deviation for feature in features], dtype=np.float64),
+    }
     scaled = (
         pl.when(pl.col("logarithm")).then(pl.col("raw").clip(lower_bound=0).log1p()).otherwise(pl.col("raw"))
     )
-    tokens = (
-        known.join(vocabulary, on="code", how="inner")
-        .join(levels, on=["code", "raw"], how="left")
+    standardised = ((scaled - pl.col("mean")) / pl.col("deviation")).clip(-settings.clip, settings.clip)
+    numbered = (
+        known.drop("code")
         .with_columns(
-            ((scaled - pl.col("mean")) / pl.col("deviation"))
-            .clip(-settings.clip, settings.clip)
-            .alias("value"),
-            pl.col("level").fill_null(0),
+            pl.Series("feature", place.astype(np.int64) + 1),
+            *(pl.Series(name, column[place]) for name, column in scale.items()),
         )
-        .sort(["row", "hours", "feature", "raw", "table_row"], descending=[False, True, False, False, False])
+        .with_columns(standardised.alias("value"))
+        .drop(*scale)
     )
-    kept = tokens.filter(pl.int_range(pl.len(), dtype=pl.Int64).reverse().over("row") < settings.max_tokens)
+    tokens = _with_levels(numbered, encoding).sort(
+        ["row", "hours", "feature", "raw", "table_row"], descending=[False, True, False, False, False]
+    )
+    counts = np.bincount(tokens["row"].to_numpy()) if tokens.height else np.zeros(1, dtype=np.int64)
+    kept = tokens
+    if counts.max() > settings.max_tokens:
+        last = pl.int_range(pl.len(), dtype=pl.Int64).reverse().over("row") < settings.max_tokens
+        kept = tokens.filter(last)
     return kept, {"feature_not_in_vocabulary": outside, "beyond_max_tokens": tokens.height - kept.height}
+
+
+def _with_levels(tokens: pl.DataFrame, encoding: Encoding) -> pl.DataFrame:
+    """Add ``level``: the level's number where a feature has levels and the value is one of them, else 0."""
+    levels = pl.DataFrame(
+        [
+            (position, level, offset + number)
+            for position, (feature, offset) in enumerate(
+                zip(encoding.features, encoding.level_offsets, strict=True), start=1
+            )
+            for number, level in enumerate(feature.levels)
+        ],
+        schema={"feature": pl.Int64, "raw": pl.Float64, "level": pl.Int64},
+        orient="row",
+    )
+    named = pl.col("feature").is_in(levels["feature"].unique().implode())
+    return pl.concat(
+        [
+            tokens.filter(~named).with_columns(pl.lit(0, dtype=pl.Int64).alias("level")),
+            tokens.filter(named)
+            .join(levels, on=["feature", "raw"], how="left")
+            .with_columns(pl.col("level").fill_null(0)),
+        ]
+    )
 
 
 def _static(samples: pl.DataFrame, encounters: pl.DataFrame, encoding: Encoding) -> Tensor:

@@ -7,8 +7,13 @@ import polars as pl
 from modelling.cohorts.visibility import visible
 
 
-def observed_values(samples: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+def observed_values(samples: pl.DataFrame, events: pl.DataFrame, *, ordered: bool = True) -> pl.DataFrame:
     """Return the numeric events that each sample may use.
+
+    Parameters
+    ----------
+    ordered
+        Whether rows come in a fixed order; without, whoever uses them brings them into one.
 
     Returns
     -------
@@ -18,18 +23,19 @@ def observed_values(samples: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame
     """
     numbered = events.with_row_index("table_row").filter(pl.col("numeric_value").is_not_null())
     columns = ["subject_id", "time", "available_time", "code", "source_ref", "numeric_value", "table_row"]
-    return (
-        visible(numbered.select(columns), samples)
-        .select(
-            "row",
-            pl.col("code").cast(pl.String),
-            pl.col("numeric_value").cast(pl.Float64).alias("raw"),
-            "hours",
-            "table_row",
-        )
-        # Joins and groups come in any order; sums of floats depend on it, so it is fixed here. The value
-        # breaks ties, and the order of the events table has no say.
-        .sort(["row", "hours", "code", "raw", "table_row"], descending=[False, True, False, False, False])
+    values = visible(numbered.select(columns), samples).select(
+        "row",
+        pl.col("code").cast(pl.String),
+        pl.col("numeric_value").cast(pl.Float64).alias("raw"),
+        "hours",
+        "table_row",
+    )
+    if not ordered:
+        return values
+    # Joins and groups come in any order; sums of floats depend on it, so it is fixed here. The value breaks
+    # ties, and the order of the events table has no say.
+    return values.sort(
+        ["row", "hours", "code", "raw", "table_row"], descending=[False, True, False, False, False]
     )
 
 
