@@ -10,7 +10,7 @@ from deploy.errors import NightFailed
 from deploy.metrics.textfile import write_run_metrics
 from deploy.night.accounts import summarise
 from deploy.night.connections import export_folder
-from deploy.night.run import Run
+from deploy.night.run import EMBEDDINGS, Run
 from deploy.settings import Settings
 
 
@@ -50,6 +50,8 @@ def settle_accounts(settings: Settings, run: Run) -> dict[str, Any]:
         success=not found,
         now=time.time(),
     )
+    # Embeddings are patients' data too, and only spare work within one night.
+    shutil.rmtree(run.path / EMBEDDINGS, ignore_errors=True)
     if found:
         raise NightFailed("; ".join(found))
     if not settings.storage.keep_downloads:

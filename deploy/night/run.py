@@ -18,6 +18,8 @@ from modelling.cohorts.tasks import TASKS
 from validation.contracts import Manifest, empty, read_table, write_json, write_table
 
 REPLAY_PREFIX = "replay-"
+EMBEDDINGS = "embeddings"
+"""Folder of a run's ECG and image embeddings, from the first scored shard to the end of the night."""
 DRY_PREFIX = "dry-"
 
 

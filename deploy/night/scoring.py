@@ -14,7 +14,7 @@ import polars as pl
 from deploy.champion import champion_folder, shadow_folders
 from deploy.errors import SettingsError
 from deploy.night.judging import shard_name
-from deploy.night.run import Run
+from deploy.night.run import EMBEDDINGS, Run
 from deploy.settings import Settings
 from modelling.catalogue import load_catalogue
 from modelling.scoring import load_model, score_samples
@@ -84,6 +84,7 @@ def score_shard(settings: Settings, run: Run, shard: int) -> int:
         "events": run.load(f"events/{name}"),
         "recordings": run.load(f"recordings/{name}"),
         "images": run.load(f"images/{name}"),
+        "embeddings": run.path / EMBEDDINGS,
     }
     scores, skipped = score_samples(
         night_model(settings, run), **tables, run_folder=run.path, site=settings.site.name

@@ -54,12 +54,15 @@ class EmbeddingStore:
         if self.folder is None or not vectors:
             return
         folder = self.folder / encoder
-        folder.mkdir(parents=True, exist_ok=True)
         keys = sorted(vectors)
         frame = pl.DataFrame(
             {"key": keys, "vector": [vectors[key].numpy() for key in keys]}, schema=COLUMNS, strict=False
         )
         name = sha256("".join(keys).encode()).hexdigest()[:32]
         temporary = folder / f".{name}.{os.getpid()}.tmp"
-        frame.write_parquet(temporary)
-        temporary.replace(folder / f"{name}.parquet")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            frame.write_parquet(temporary)
+            temporary.replace(folder / f"{name}.parquet")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            log.warning("embeddings are not kept: %s", type(error).__name__)

@@ -145,6 +145,11 @@ def test_an_item_is_encoded_once_a_night(
     for path in tmp_path.rglob("*.parquet"):
         path.write_bytes(path.read_bytes()[:100])
     assert_frame_equal(score(model, stays, embeddings=tmp_path), score(model, stays), check_exact=True)
+    (tmp_path / "a file").touch()
+    blocked = score(
+        model, stays, embeddings=tmp_path / "a file"
+    )  # no place to keep them: scored all the same
+    assert_frame_equal(blocked, score(model, stays), check_exact=True)
     other = replace(TINY, model={**TINY.model, "image_width": 8})
     digests = fresh_model(stays, **other.model).encoders.digests
     assert digests[Modality.CXR] != model.encoders.digests[Modality.CXR]
