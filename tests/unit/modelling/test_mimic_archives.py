@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,18 @@ def table(out: Path, name: str) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    root = tmp_path_factory.mktemp("ward")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both archives and the ward's tables, written once; tests change copies."""
+    root = tmp_path_factory.mktemp("archived")
+    write_mimic(root / "mimic")
     write_ecg_archive(root / "ecg")
     write_cxr_archive(root / "cxr")
-    return root, map_all(root, root / "out")
+    return root
+
+
+@pytest.fixture(scope="module")
+def ward(archived: Path) -> tuple[Path, dict[str, Any]]:
+    return archived, map_all(archived, archived / "out")
 
 
 def test_recordings_hold_the_signal_its_time_and_its_stay(ward: tuple[Path, dict[str, Any]]) -> None:
@@ -148,9 +156,12 @@ def test_every_listed_file_is_kept_or_in_quarantine(ward: tuple[Path, dict[str, 
         assert quarantine["whole"].all()
 
 
-def test_mapping_again_reads_nothing_and_a_lost_shard_alone(tmp_path: Path) -> None:
-    write_ecg_archive(tmp_path / "ecg")
-    write_cxr_archive(tmp_path / "cxr")
+def copied(archived: Path, target: Path) -> None:
+    shutil.copytree(archived, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("out"))
+
+
+def test_mapping_again_reads_nothing_and_a_lost_shard_alone(archived: Path, tmp_path: Path) -> None:
+    copied(archived, tmp_path)
     first = map_all(tmp_path, tmp_path / "out")
     seen: list[tuple[str, int, int]] = []
     assert map_all(tmp_path, tmp_path / "out", progress=lambda *step: seen.append(step)) == first
@@ -163,8 +174,8 @@ def test_mapping_again_reads_nothing_and_a_lost_shard_alone(tmp_path: Path) -> N
         map_all(tmp_path, tmp_path / "out")
 
 
-def test_training_and_serving_read_the_same_array(tmp_path: Path) -> None:
-    root = write_ecg_archive(tmp_path / "ecg")
+def test_training_and_serving_read_the_same_array(archived: Path, tmp_path: Path) -> None:
+    root = archived / "ecg"
     folder = root / "files/p10/p10/s1001"
     served = read_wfdb(
         (folder / "1001.hea").read_bytes(), lambda name: (folder / name).read_bytes(), Limits()
@@ -224,10 +235,9 @@ def test_a_list_cannot_lead_out_of_its_folder(tmp_path: Path, name: str) -> None
     ],
 )
 def test_faults_name_file_column_and_remedy(
-    tmp_path: Path, path: str, old: str | None, new: str | None, message: str
+    archived: Path, tmp_path: Path, path: str, old: str | None, new: str | None, message: str
 ) -> None:
-    write_ecg_archive(tmp_path / "ecg")
-    write_cxr_archive(tmp_path / "cxr")
+    copied(archived, tmp_path)
     file = tmp_path / path
     if old is None or new is None:
         file.unlink()
