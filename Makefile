@@ -50,6 +50,14 @@ lock: setup-dev ## Resolve the locks again
 	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build -o requirements.lock
 	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --extra test --extra docs -c requirements.lock -o requirements-dev.lock
 
+.PHONY: bench
+bench: setup-dev ## Every claim of speed beside a named peer, whole nights at 1, 10 and 100 times the demo hospital
+	@$(VENV)/python tests/benchmark/bench.py
+
+.PHONY: bench-profile
+bench-profile: setup-dev ## Where the time goes: torch's profiler on MedFuse, Python's on scoring with explanations
+	@$(VENV)/python tests/benchmark/bench_profile.py
+
 .PHONY: bench-map
 bench-map: setup-dev ## Rows/s and peak memory of mapping chartevents, beside pandas, row by row and gzip -dc
 	@$(VENV)/python tests/benchmark/bench_map.py --repeat 2
