@@ -9,12 +9,11 @@ from typing import Any
 import polars as pl
 
 from deploy.night.accounts import count, skip_unscored, unmapped
-from deploy.night.connections import database
 from deploy.night.drift import compare_run
+from deploy.night.remembered import remember
 from deploy.night.run import Run
 from deploy.settings import Settings
 from validation.gate import GateThresholds, decide
-from validation.history import History
 from validation.profiles import Profiles, count_refusals, merge_profiles, profile_shard
 from validation.quarantine import read_quarantine
 from validation.reasons import Reason
@@ -89,13 +88,7 @@ def decide_gate(settings: Settings, run: Run) -> dict[str, Any]:
     )
     if decision.stopped:
         skip_unscored(run, Reason.SKIP_GATE_STOPPED)
-    History(database(settings)).record(
-        site=settings.site.name,
-        night=run.partition,
-        recorded_at=datetime.now(UTC),
-        profiles=profiles,
-        counts=count(run),
-    )
+    remember(settings, run, profiles, counts=count(run), recorded_at=datetime.now(UTC))
     run.report_progress("gate", 1, 1, decision.decision)
     decision.require_pass()
     return {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,17 +14,18 @@ import polars as pl
 
 from deploy.errors import DeployError
 from deploy.night.accounts import count, read_json, unmapped
-from deploy.night.connections import database
 from deploy.night.drift import compare_run
+from deploy.night.remembered import remember, trends_until
 from deploy.night.report_delivery import deliver_report
 from deploy.night.run import Run
 from deploy.settings import Settings
 from fhir_adapter.write_back import NdjsonDrop
 from modelling.catalogue import load_catalogue
+from modelling.errors import ModellingError
 from validation.calibration import calibrate, known_outcomes
 from validation.contracts import empty, write_json
+from validation.errors import ValidationError
 from validation.gate import GateDecision
-from validation.history import History
 from validation.profiles import Profiles
 from validation.quarantine import read_quarantine
 from validation.report import (
@@ -33,6 +36,8 @@ from validation.report import (
     count_risk_levels,
     write_report,
 )
+
+log = logging.getLogger(__name__)
 
 
 def read_gate(run: Run) -> GateDecision | None:
@@ -59,6 +64,17 @@ def model_facts(settings: Settings, run: Run, scores: pl.DataFrame) -> dict[str,
     }
 
 
+def scored_drift(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.DataFrame | None:
+    """Return drift of inputs, embeddings and scores, or None where nothing was scored or compared."""
+    if not scores.height:
+        return None
+    try:
+        return compare_run(settings, run, scores=scores)
+    except (DeployError, ModellingError, ValidationError) as error:
+        log.warning("scores were not compared with the reference: %s", type(error).__name__)
+        return None
+
+
 def outcomes_to_date(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.DataFrame | None:
     """Return calibration over tonight's and all earlier scores of the same model whose outcome is known.
 
@@ -71,7 +87,7 @@ def outcomes_to_date(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.D
         siblings = sorted(run.path.parent.glob("*/run.json"))
         folders = [path.parent for path in siblings if path.parent.name <= run.partition]
     digest = scores["model_digest"][0]
-    columns = ["encounter_id", "prediction_time", "probability", "model_digest"]
+    columns = ["encounter_id", "probability", "model_digest", "task"]
     frames = [
         pl.read_parquet(path, columns=columns)
         for folder in folders
@@ -80,7 +96,8 @@ def outcomes_to_date(settings: Settings, run: Run, scores: pl.DataFrame) -> pl.D
     ended = [pl.read_parquet(path) for folder in folders if (path := folder / "outcomes.parquet").is_file()]
     known = pl.concat([empty("outcomes"), *ended]).drop_nulls("died_in_hospital")
     latest = known.unique("encounter_id", keep="last", maintain_order=True)
-    pairs = known_outcomes(pl.concat(frames).filter(pl.col("model_digest") == digest), latest)
+    same = (pl.col("model_digest") == digest) & (pl.col("task") == settings.night.task)
+    pairs = known_outcomes(pl.concat(frames).filter(same), latest)
     return calibrate(pairs) if pairs.height else None
 
 
@@ -102,23 +119,19 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
     counts = count(run)
     scores = run.load_all("scores", "scores/*")
     profiles = Profiles.load(run.path / "profile")
-    drift = compare_run(settings, run, scores=scores) if scores.height else None
-    if drift is None and profiles is not None and profiles.drift.height:
-        drift = profiles.drift
-    history = History(database(settings))
+    drift = scored_drift(settings, run, scores)
     if profiles is not None:
-        mean = scores["probability"].mean()
-        history.record(
-            site=settings.site.name,
-            night=run.partition,
-            recorded_at=generated_at,
-            profiles=profiles,
+        drift = profiles.drift if drift is None else drift
+        profiles = replace(profiles, drift=drift)
+        mean = scores.select(pl.col("probability").mean()).item()
+        remember(
+            settings,
+            run,
+            profiles,
             counts=counts,
-            further={"mean_probability": float(str(mean))} if mean is not None else {},
+            recorded_at=generated_at,
+            further=None if mean is None else {"mean_probability": mean},
         )
-    trends = None
-    if run.replay is None:
-        trends = history.trends(site=settings.site.name, until=run.partition)
     delivery = {
         name: n
         for name, n in read_json(run.path / "write_back" / "summary.json").items()
@@ -142,9 +155,9 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
         score_bins=bin_scores(scores),
         risk_levels=count_risk_levels(scores),
         unmapped=unmapped(run),
-        drift=drift,
+        drift=drift if drift is not None and drift.height else None,
         calibration=outcomes_to_date(settings, run, scores),
-        trends=trends,
+        trends=trends_until(settings, run),
         write_back=delivery,
         places=places(settings, run),
         data_notes=(settings.site.data_note,) if settings.site.data_note else (),

@@ -17,6 +17,7 @@ from deploy.night.accounts import count
 from deploy.night.gatekeeping import decide_gate
 from deploy.night.intake import extract, take_census
 from deploy.night.judging import map_shard, validate
+from deploy.night.remembered import trends_until
 from deploy.night.reporting import write_morning_report
 from deploy.night.run import Run, open_run, plan_run
 from deploy.night.scoring import score_shard
@@ -151,6 +152,14 @@ def test_a_named_override_lets_the_same_night_pass_and_is_on_record(night) -> No
     assert (fields["decision"], fields["override"]) == ("pass_with_warnings", True)
     assert decision(run)["override"] == "A. Meyer: known double delivery"
     assert "A. Meyer" in write_morning_report(settings, run).read_text("utf-8")
+
+
+def test_without_its_database_a_night_loses_its_trends_only(night) -> None:
+    change, run = night
+    settings = change()
+    storage = settings.storage.model_copy(update={"database": "postgresql+psycopg://nobody@127.0.0.1:1/none"})
+    settings = settings.model_copy(update={"storage": storage})
+    assert trends_until(settings, run) is None
 
 
 def test_a_night_that_broke_off_early_still_gets_its_page(night) -> None:
