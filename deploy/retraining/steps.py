@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from typing import Any
 
 from deploy.retraining.job import Retraining, history_settings, plan_retraining
@@ -77,10 +78,12 @@ def cohorts(job: JobFields) -> list[dict[str, str]]:
     from deploy.retraining.data import build_cohorts
     from validation.contracts import write_json
 
-    own = Retraining.from_dict(job)
+    own, settings = Retraining.from_dict(job), load_settings()
     if own.mapped is None and not (own.path / MAPPED).is_file():
         write_json({"version": own.version}, own.path / MAPPED)
-    return build_cohorts(load_settings(), own)
+        if not settings.storage.keep_downloads:
+            shutil.rmtree(own.run.path / "downloads", ignore_errors=True)
+    return build_cohorts(settings, own)
 
 
 def train(job: JobFields, item: dict[str, str]) -> dict[str, Any]:
