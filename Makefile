@@ -10,7 +10,7 @@ export AIRFLOW__CORE__LOAD_EXAMPLES := False
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Install what running needs into .venv
@@ -79,6 +79,18 @@ reference: setup-dev ## Write docs/configuration.md from the settings models
 .PHONY: lint-deploy
 lint-deploy: setup-dev ## Lint Dockerfile, compose, Kubernetes manifests and shell scripts by their own tools
 	@deploy/containers/lint.sh
+
+.PHONY: docs
+docs: setup-dev ## Build the documentation site into site/, strictly
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet && echo "site/index.html"
+
+.PHONY: pictures
+pictures: setup-dev ## Exercise the runbook on real servers; writes docs/pictures and var/exercise.txt
+	@$(VENV)/python -m deploy.documentation.exercise
+
+.PHONY: audit
+audit: setup-dev ## Known vulnerabilities, CycloneDX bill of materials, licences
+	@deploy/bootstrap/audit.sh
 
 .PHONY: lock-containers
 lock-containers: setup-dev ## Resolve the container's lock again

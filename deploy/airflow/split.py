@@ -23,7 +23,7 @@ from deploy.servers.processes import ServerProcess, free_port
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 WATCHED = ("metadatabase", "scheduler", "dag_processor", "triggerer")
-START_TIMEOUT = 180.0
+START_TIMEOUT = 300.0
 PATIENCE = 20.0
 """Seconds from SIGTERM to SIGKILL; a part that ends by itself needs two to five."""
 USER = "nightingale"

@@ -13,7 +13,7 @@ if [ ! -x "$tools/bin/hadolint" ] || [ ! -x "$tools/bin/docker-compose" ] || [ !
 fi
 bin=$tools/bin
 echo "hadolint:            $("$bin/hadolint" --version)"
-"$bin/hadolint" deploy/containers/Dockerfile
+"$bin/hadolint" deploy/containers/Dockerfile .devcontainer/Dockerfile
 echo "docker compose:      $("$bin/docker-compose" version --short)"
 compose=deploy/containers/compose.yaml
 "$bin/docker-compose" -f "$compose" config --quiet
