@@ -112,6 +112,11 @@ class Source(_Section):
     extra_headers: dict[str, str] = Field(
         default_factory=dict, description="Headers that the vendor asks for."
     )
+    allowed_origins: list[str] = Field(
+        default_factory=list,
+        description="Further origins that export files and attachments may come from, such as "
+        "'https://files.hospital.example'; they never get a token.",
+    )
     ca_bundle: Path | None = Field(None, description="CA bundle of the hospital's own authority.")
     proxy: str | None = Field(None, description="HTTP proxy.")
 

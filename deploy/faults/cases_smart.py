@@ -94,6 +94,27 @@ def file_elsewhere(site: Site) -> None:
     site.saboteur.faults = (Fault(on=MANIFEST, spoil=menu.body(move), skip=READY_AFTER, times=FOREVER),)
 
 
+def files_allowed_elsewhere(site: Site) -> None:
+    """Keep all files on another origin, without a token, and let the site allow that origin."""
+    site.server.jobs.requires_token = False
+
+    def move(manifest: Resource, request: Request) -> Resource:
+        output = [
+            item | {"url": item["url"].replace(request.base, site.other)} for item in manifest["output"]
+        ]
+        return manifest | {"output": output}
+
+    site.saboteur.faults = (Fault(on=MANIFEST, spoil=menu.body(move), skip=READY_AFTER, times=FOREVER),)
+    config = site.folder / "nightingale.toml"
+    allowed = f'page_size = 100\nallowed_origins = ["{site.other}"]'
+    config.write_text(config.read_text("utf-8").replace("page_size = 100", allowed), "utf-8")
+
+
+def fetched_elsewhere(site: Site, summary: dict[str, Any]) -> list[str]:
+    """Demand that the files came from the other origin."""
+    return no_refusals(site, summary) + ([] if len(site.elsewhere) >= 5 else ["no file came from there"])
+
+
 def foreign_endpoint(request: Request, carry_on: Handle) -> Answer:
     """Name a token endpoint on another host, over plain http."""
     found = json.loads(carry_on(request).body) | {"token_endpoint": "http://tokens.invalid/token"}
@@ -163,5 +184,12 @@ CASES = (
         prepare=file_elsewhere,
         stops="OriginError",
         check=no_refusals,
+    ),
+    Case(
+        name="export files elsewhere, origin allowed, no token asked for",
+        group="smart",
+        wiring=smart("bulk"),
+        prepare=files_allowed_elsewhere,
+        check=fetched_elsewhere,
     ),
 )

@@ -69,7 +69,8 @@ class FhirServer:
             return self.tokens.configuration(request)
         if path == "token" and self.tokens:
             return self.tokens.issue(request)
-        if self.tokens and path != "metadata" and not self.tokens.accepts(request):
+        free = path == "metadata" or (path.startswith("files/") and not self.jobs.requires_token)
+        if self.tokens and not free and not self.tokens.accepts(request):
             return outcome(401, "login")
         try:
             with self._lock:

@@ -132,6 +132,7 @@ def source_transport(
             source.auth, source.base_url, settings, section="source", scopes=least_scopes(read=READ_TYPES)
         ),
         extra_headers=source.extra_headers,
+        allowed_origins=source.allowed_origins,
         ca_bundle=source.ca_bundle,
         proxy=source.proxy,
         audit=audit,
