@@ -1,7 +1,7 @@
 """Profiles of features: a shard is counted, counts are added, and only the sum becomes a table.
 
-Values are counted rounded to four significant digits, so that quantiles over all shards need the counts and
-not the values, and come out the same however the night was sharded.
+Values are counted with a precision of 1 in 4,096, so that quantiles over all shards need the counts and not the
+values, and come out the same however the night was sharded.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from validation.profiles.tables import SMALLEST_GROUP, SMALLEST_WARD
@@ -45,7 +47,7 @@ class FeatureCounts:
     Attributes
     ----------
     values
-        ``feature``, ``value`` (four significant digits, null where there is none), ``n``.
+        ``feature``, ``value`` (:func:`count_values`, null where there is none), ``n``.
     subjects
         ``feature``, ``n_subjects``; a subject lies in one shard only.
     ages
@@ -65,15 +67,59 @@ def count_features(
     events: pl.DataFrame, encounters: pl.DataFrame, samples: pl.DataFrame, cadence: Mapping[str, float]
 ) -> FeatureCounts:
     """Count one shard's events, and what its samples knew."""
-    values = events.group_by(
-        pl.col("code").alias("feature"),
-        pl.col("numeric_value").round_sig_figs(4).cast(pl.Float64).alias("value"),
-    ).agg(pl.len().cast(pl.Int64).alias("n"))
-    subjects = events.group_by(pl.col("code").alias("feature")).agg(
-        pl.col("subject_id").n_unique().cast(pl.Int64).alias("n_subjects")
+    feature = events["code"].cast(pl.Enum(events["code"].unique().sort())).rename("feature")
+    ages, slots = _look_back(events.with_columns(feature.alias("code")), encounters, samples, cadence)
+    return FeatureCounts(
+        count_values(feature, events["numeric_value"]),
+        count_subjects(feature, events["subject_id"]),
+        ages,
+        slots,
     )
-    ages, slots = _look_back(events, encounters, samples, cadence)
-    return FeatureCounts(values, subjects, ages, slots)
+
+
+def _packed(feature: pl.Series, part: pl.Series | npt.NDArray[np.uint32]) -> pl.Series:
+    """Return one integer a row: grouping by it takes a third of the time that two columns take."""
+    low = pl.Series(part, dtype=pl.UInt64)
+    return (feature.to_physical().cast(pl.UInt64) * 2**32 + low).alias("key")
+
+
+def _unpacked(feature: pl.Series) -> pl.Expr:
+    kind = feature.dtype
+    assert isinstance(kind, pl.Enum)  # noqa: S101 - count_features made it
+    names = kind.categories
+    place = (pl.col("key") // 2**32).cast(pl.UInt32)
+    if not len(names):
+        return pl.lit(None, pl.String).alias("feature")
+    return place.replace_strict(list(range(len(names))), names, return_dtype=pl.String).alias("feature")
+
+
+def count_values(feature: pl.Series, value: pl.Series) -> pl.DataFrame:
+    """Return ``feature``, ``value``, ``n``; the last 11 of a float32's 23 bits of mantissa are rounded away.
+
+    Examples
+    --------
+    >>> feature = pl.Series(["a", "a", "a"], dtype=pl.Enum(["a"]))
+    >>> count_values(feature, pl.Series([1.0, 1.0001, None], dtype=pl.Float32)).rows()
+    [('a', None, 1), ('a', 1.0, 2)]
+    """
+    bits = value.cast(pl.Float32).fill_null(float("nan")).to_numpy().view(np.uint32)
+    rounded = (bits + np.uint32(0x400)) & np.uint32(0xFFFFF800)  # NaN stays NaN, and infinity infinite
+    counts = _packed(feature, rounded).to_frame().group_by("key").agg(pl.len().cast(pl.Int64).alias("n"))
+    kept = (counts["key"].to_numpy() & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
+    return (
+        counts.with_columns(pl.Series("value", kept).cast(pl.Float64).fill_nan(None))
+        .select(_unpacked(feature), "value", "n")
+        .group_by("feature", "value")
+        .agg(pl.col("n").sum())
+        .sort("feature", "value")
+    )
+
+
+def count_subjects(feature: pl.Series, subject: pl.Series) -> pl.DataFrame:
+    """Return ``feature``, ``n_subjects``."""
+    number = subject.rle_id() if subject.is_sorted() else subject.rank("dense").cast(pl.UInt32)
+    pairs = _packed(feature, number).unique().to_frame()
+    return pairs.group_by(_unpacked(feature)).agg(pl.len().cast(pl.Int64).alias("n_subjects"))
 
 
 def add_features(parts: Sequence[FeatureCounts]) -> FeatureCounts:
@@ -99,6 +145,7 @@ def _look_back(
         {"feature": list(cadence), "cadence": list(cadence.values())},
         schema={"feature": pl.String, "cadence": pl.Float64},
     )
+    known = hours.with_columns(pl.col("feature").cast(events.schema["code"], strict=False)).drop_nulls()
     asked = (
         samples.with_row_index("sample")
         .join(encounters.select("encounter_id", "start"), on="encounter_id", how="left")
@@ -133,10 +180,11 @@ def _look_back(
             & (pl.col("time") >= pl.col("from"))
             & (pl.col("time") <= pl.col("prediction_time"))
         )
-        .join(hours.lazy(), on="feature", how="left")
+        .join(known.lazy(), on="feature", how="left")
         .select("sample", "feature", age.alias("age"), (age / pl.col("cadence")).floor().alias("slot"))
         .group_by("feature", "sample")
         .agg(pl.col("age").min(), pl.col("slot").drop_nulls().n_unique().alias("filled"))
+        .with_columns(pl.col("feature").cast(pl.String))
         .collect()
     )
     ages = seen.group_by("feature", pl.col("age").round(1).alias("value")).agg(
