@@ -17,6 +17,7 @@ from airflow.sdk import (
     task,
 )
 
+from deploy.alerts.callbacks import tell_of_failure
 from deploy.schedule import read_schedule
 
 SCHEDULE = read_schedule(section="monitoring", default="45 7 * * *")
@@ -46,6 +47,7 @@ def steps() -> Any:
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
+    on_failure_callback=tell_of_failure,
     tags=["nightingale", "monitoring"],
     default_args={
         "owner": "nightingale",

@@ -30,9 +30,9 @@ READ = {
 def licence_of(package: Distribution) -> str:
     """Return what a package's metadata say of its licence: expression, classifiers, or the field's first line."""
     metadata = package.metadata
-    expression = metadata.get("License-Expression")
-    if expression:
-        return str(expression)
+    expressions = metadata.get_all("License-Expression")
+    if expressions:
+        return str(expressions[0])
     classifiers = [
         text.split("::")[-1].strip()
         for text in metadata.get_all("Classifier") or []
@@ -40,7 +40,7 @@ def licence_of(package: Distribution) -> str:
     ]
     if classifiers:
         return "; ".join(classifiers)
-    lines = str(metadata.get("License") or "").strip().splitlines()
+    lines = "\n".join(metadata.get_all("License") or []).strip().splitlines()
     if lines:
         return lines[0]
     names = " ".join(str(path) for path in package.files or [] if "licen" in path.name.lower())
