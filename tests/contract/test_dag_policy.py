@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ for dag in bag.dags.values():
         "tasks": {{task.task_id: {{
             "doc": task.doc_md, "owner": task.owner, "retries": task.retries, "pool": task.pool,
             "timeout": task.execution_timeout is not None, "policy": task.retry_policy is not None,
-            "outlets": [outlet.name for outlet in task.outlets]}} for task in dag.tasks}},
+            "mapped": task.is_mapped, "outlets": [outlet.name for outlet in task.outlets],
+            "upstream": sorted(task.upstream_task_ids)}} for task in dag.tasks}},
+        "timetable": DagSerialization.to_dict(dag)["dag"]["timetable"],
     }}
 print("FOUND" + json.dumps(found))
 """
@@ -129,3 +132,30 @@ def test_the_night_has_its_form_and_its_lineage(found: dict[str, Any]) -> None:
     assert night["tasks"]["write_back"]["outlets"] == ["nightingale-scores"]
     groups = {name.split(".")[0] for name in night["tasks"] if "." in name}
     assert groups == {"intake", "judge"}
+
+
+def test_new_data_start_a_retraining_that_trains_each_model_in_the_pool_of_the_gpus(
+    found: dict[str, Any],
+) -> None:
+    retrain = found["dags"]["retrain"]
+    assert retrain["timetable"]["__type"].endswith("PartitionedAssetTimetable")
+    assert "nightingale-mapped-data" in json.dumps(retrain["timetable"])
+    tasks = retrain["tasks"]
+    assert {name for name, task in tasks.items() if task["pool"] == "gpu"} == {"train", "evaluate"}
+    assert {name for name, task in tasks.items() if task["mapped"]} == {
+        "train",
+        "mapped.extract",
+        "mapped.map_shard",
+    }
+    order = ["open_job", "cohorts", "train", "evaluate", "register", "notify"]
+    assert all(first in tasks[then]["upstream"] for first, then in pairwise(order))
+    assert tasks["register"]["outlets"] == ["nightingale-candidates"]
+
+
+def test_outcomes_are_looked_at_every_day_and_lead_to_alarms(found: dict[str, Any]) -> None:
+    monitor = found["dags"]["monitor"]
+    assert monitor["timetable"]["__type"].endswith("CronPartitionTimetable")
+    tasks = monitor["tasks"]
+    order = ["open_job", "join_outcomes", "measure", "report", "alarm"]
+    assert all(first in tasks[then]["upstream"] for first, then in pairwise(order))
+    assert tasks["report"]["outlets"] == ["nightingale-performance"]
