@@ -7,8 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-Event = Literal["run_failed", "deadline_missed", "test"]
-TITLES = {"run_failed": "failed", "deadline_missed": "is late", "test": "sends a test message"}
+Event = Literal["run_failed", "deadline_missed", "model_alarm", "candidates", "test"]
+TITLES = {
+    "run_failed": "failed",
+    "deadline_missed": "is late",
+    "model_alarm": "raised an alarm",
+    "candidates": "has candidates to judge",
+    "test": "sends a test message",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class Message:
     reason
         Airflow's word for it, such as ``task_failure``, or the deadline.
     findings
-        Why the night is not in order, from its summary; counts only.
+        Why the night is not in order, which alarms there are, or what the rules say of a candidate; aggregates
+        only.
     link
         Page of the run, where the site's address is known.
     """

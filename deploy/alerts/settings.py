@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Alerts(BaseModel):
-    """Who is told when a night fails or scores are late."""
+    """Who is told when a night fails, scores are late, a model alarms, or candidates wait for a decision."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -29,7 +29,8 @@ def render_page(summary: Mapping[str, Any], *, site: str, task: str, note: str |
     Parameters
     ----------
     summary
-        ``moment``, ``windows`` and ``alarms`` as :mod:`deploy.monitoring_job.steps` writes them.
+        ``moment``, ``windows``, ``alarms`` and ``reference`` (digest to the AUROC before promotion) as
+        :mod:`deploy.monitoring_job.steps` writes them.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -39,8 +40,10 @@ def render_page(summary: Mapping[str, Any], *, site: str, task: str, note: str |
         lstrip_blocks=True,
     )
     models = [
-        _model(list(windows))
-        for _, windows in groupby(summary["windows"], key=lambda item: (item["role"], item["digest"]))
+        _model(list(windows), summary["reference"].get(digest))
+        for (_, digest), windows in groupby(
+            summary["windows"], key=lambda item: (item["role"], item["digest"])
+        )
     ]
     return environment.get_template("page.html.j2").render(
         site=site,
@@ -64,25 +67,45 @@ def write_page(path: Path, text: str) -> Path:
     return path
 
 
-def _model(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _model(windows: Sequence[Mapping[str, Any]], expected: float | None) -> dict[str, Any]:
+    judged = [window for window in windows if window["metrics"]]
+    return {
+        "role": windows[0]["role"],
+        "name": windows[0]["name"],
+        "digest": windows[0]["digest"],
+        "windows": windows,
+        "charts": [(title, Markup(chart)) for title, chart in _charts(windows, expected)],  # noqa: S704 - escaped by charts
+        "groups": _groups(judged),
+        "expected": expected,
+    }
+
+
+def _charts(windows: Sequence[Mapping[str, Any]], expected: float | None) -> list[tuple[str, str]]:
     days = [window["start"][:10] for window in windows]
 
-    def metric(name: str) -> list[float | None]:
-        return [window["metrics"][name]["value"] if window["metrics"] else None for window in windows]
+    def metric(name: str) -> list[tuple[float, float, float] | None]:
+        return [_bounds(window["metrics"][name]) if window["metrics"] else None for window in windows]
 
+    auroc = "AUROC" if expected is None else f"AUROC; dashed: {expected:.3f} before promotion"
     plots = [
-        ("AUROC", charts.line("AUROC", days, metric("auroc"))),
-        ("AUPRC", charts.line("AUPRC", days, metric("auprc_average_precision"))),
+        (auroc, charts.trend("AUROC", days, metric("auroc"), limits=(0.5, 1.0), guide=expected)),
+        ("AUPRC", charts.trend("AUPRC", days, metric("auprc_average_precision"), limits=(0.0, 1.0))),
         (
-            "Expected calibration error",
-            charts.line("Expected calibration error", days, metric("expected_calibration_error")),
+            "Calibration in the large, log-odds; above zero risks are too low",
+            charts.trend(
+                "Calibration in the large",
+                days,
+                metric("calibration_in_the_large"),
+                limits=(-1.0, 1.0),
+                guide=0.0,
+            ),
         ),
         (
             "Share of scores at high risk",
             charts.line("Share at high risk", days, [window["alert_rate"] for window in windows], share=True),
         ),
         (
-            "Stability index of the scores against the first window",
+            "Drift: stability index of the scores against the first window",
             charts.line("Stability index", days, [window["stability"] for window in windows]),
         ),
     ]
@@ -95,15 +118,32 @@ def _model(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ]
         title = f"Predicted against observed, window from {judged[-1]['start'][:10]}"
         plots.append((title, charts.calibration_plot("Predicted against observed risk", points)))
-    return {
-        "role": windows[0]["role"],
-        "name": windows[0]["name"],
-        "digest": windows[0]["digest"],
-        "windows": windows,
-        "charts": [(title, Markup(chart)) for title, chart in plots],  # noqa: S704 - escaped by charts
-        "groups": judged[-1]["subgroups"] if judged else [],
-        "groups_from": judged[-1]["start"] if judged else "",
-    }
+    return plots
+
+
+def _groups(judged: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each group with its AUROC over the windows and its row of the latest window that has it."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for place, window in enumerate(judged):
+        for row in window["subgroups"]:
+            group = found.setdefault(
+                (row["subgroup"], row["level"]),
+                {"name": f"{row['subgroup'].replace('_', ' ')} {row['level']}", "over": [None] * len(judged)},
+            )
+            group["over"][place] = None if row["auroc"] is None else row["auroc"]["value"]
+            group |= {"row": row, "start": window["start"]}
+    for group in found.values():
+        chart = charts.spark(f"AUROC of {group['name']}", group["over"], limits=(0.5, 1.0))
+        group["chart"] = Markup(chart)  # noqa: S704 - escaped by charts
+    return [found[key] for key in sorted(found)]
+
+
+def _bounds(interval: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    value = interval["value"]
+    if value is None:
+        return None
+    lower, upper = interval["lower"], interval["upper"]
+    return value, value if lower is None else lower, value if upper is None else upper
 
 
 def _spread(interval: Mapping[str, Any]) -> str:

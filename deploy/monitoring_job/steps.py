@@ -67,17 +67,13 @@ def measure(job: JobFields) -> dict[str, Any]:
     )
     limits = {name: getattr(watched, name) for name in AlarmRules.__dataclass_fields__}
     registered = open_registry(settings).find(task=settings.night.task)
-    alarms = find_alarms(
-        windows,
-        reference={
-            record.digest: record.metrics["auroc"]["value"] for record in registered if record.metrics
-        },
-        rules=AlarmRules(**limits),
-    )
+    reference = {record.digest: record.metrics["auroc"]["value"] for record in registered if record.metrics}
+    alarms = find_alarms(windows, reference=reference, rules=AlarmRules(**limits))
     summary = {
         "day": run.partition,
         "moment": job["moment"],
         "task": settings.night.task,
+        "reference": reference,
         "windows": [window.to_dict() for window in windows],
         "alarms": [asdict(alarm) for alarm in alarms],
     }
@@ -101,12 +97,22 @@ def report(job: JobFields) -> str:
 
 
 def alarm(job: JobFields) -> list[dict[str, Any]]:
-    """Log each alarm and return them; the joined rows, which hold patients, are removed."""
+    """Tell of each alarm and return them; the joined rows, which hold patients, are removed."""
+    from deploy.alerts.channels import send
+    from deploy.alerts.message import Message
+
     run = Run.from_dict(job["run"])
     (run.path / KEPT_TABLES).unlink(missing_ok=True)
     found: list[dict[str, Any]] = read_summary(run.path)["alarms"]
     for item in found:
         log.warning("alarm %s, model %s: %s", item["rule"], item["digest"][:12], item["text"])
+    if found:
+        settings = load_settings()
+        told = tuple(f"{item['rule']}, model {item['digest'][:12]}: {item['text']}" for item in found)
+        send(
+            Message("model_alarm", settings.site.name, "monitor", run.partition, findings=told),
+            settings.alerts,
+        )
     return found
 
 

@@ -140,13 +140,21 @@ def register(job: JobFields, compared: list[dict[str, Any]]) -> list[dict[str, A
 
 
 def notify(job: JobFields, registered: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write ``summary.json`` and log one line a candidate for whoever is to approve; aggregates only."""
+    """Write ``summary.json`` and tell whoever is to approve of each candidate; aggregates only."""
+    from deploy.alerts.channels import send
+    from deploy.alerts.message import Message
     from validation.contracts import write_json
 
-    own = Retraining.from_dict(job)
+    own, settings = Retraining.from_dict(job), load_settings()
     summary = {"version": own.version, "folder": own.folder, "candidates": registered}
     write_json(summary, own.path / "summary.json")
+    told = []
     for item in registered:
         verdict = "may be promoted" if item["promotable"] else "; ".join(item["reasons"])
-        log.warning("candidate %s (%s, %s): %s", item["digest"][:12], item["model"], item["task"], verdict)
+        told.append(f"candidate {item['digest'][:12]} ({item['model']}, {item['task']}): {verdict}")
+        log.warning("%s", told[-1])
+    send(
+        Message("candidates", settings.site.name, "retrain", own.version, findings=tuple(told)),
+        settings.alerts,
+    )
     return summary

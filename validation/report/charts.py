@@ -107,6 +107,89 @@ def line(title: str, labels: Sequence[str], numbers: Sequence[float | None], *, 
     return _frame(title, described, body)
 
 
+def trend(
+    title: str,
+    labels: Sequence[str],
+    spreads: Sequence[tuple[float, float, float] | None],
+    *,
+    limits: tuple[float, float],
+    guide: float | None = None,
+) -> str:
+    """Return values with their intervals over time; None leaves a gap.
+
+    Parameters
+    ----------
+    spreads
+        Value, lower and upper bound of each label.
+    limits
+        Range of the axis, widened where a bound lies outside.
+    guide
+        Value at which a dashed line is drawn, such as the one that was expected.
+    """
+    known = [spread for spread in spreads if spread is not None]
+    low = min([limits[0], *(spread[1] for spread in known)])
+    high = max([limits[1], *(spread[2] for spread in known)])
+
+    def at(value: float) -> float:
+        return _up((value - low) / (high - low))
+
+    base = _up(0)
+    body = (
+        f'<line class="axis" x1="{LEFT}" y1="{base}" x2="{WIDTH - RIGHT}" y2="{base}"/>'
+        f"{_text(LEFT - 4, _up(1) + 4, _number(high), 'end')}{_text(LEFT - 4, base + 4, _number(low), 'end')}"
+    )
+    if guide is not None:
+        body += f'<path class="guide" d="M{_across(0)} {at(guide):.1f}L{_across(1)} {at(guide):.1f}"/>'
+    step = 1 / max(1, len(spreads))
+    path, pen = "", "M"
+    for place, spread in enumerate(spreads):
+        if spread is None:
+            pen = "M"
+            continue
+        value, lower, upper = spread
+        x = _across((place + 0.5) * step)
+        path += f"{pen}{x:.1f} {at(value):.1f}"
+        pen = "L"
+        body += (
+            f'<path class="axis" d="M{x:.1f} {at(lower):.1f}V{at(upper):.1f}"/>'
+            f'<circle class="fill" cx="{x:.1f}" cy="{at(value):.1f}" r="3.5"/>'
+        )
+    body += f'<path class="stroke" d="{path}"/>'
+    if labels:
+        body += _text(LEFT, HEIGHT - 8, labels[0], "start")
+        if len(labels) > 1:
+            body += _text(WIDTH - RIGHT, HEIGHT - 8, labels[-1], "end")
+    described = ", ".join(
+        f"{label}: {spread[0]:.3f} ({spread[1]:.3f} to {spread[2]:.3f})"
+        for label, spread in zip(labels, spreads, strict=True)
+        if spread is not None
+    )
+    return _frame(title, described or "nothing known yet", body)
+
+
+def spark(title: str, numbers: Sequence[float | None], *, limits: tuple[float, float]) -> str:
+    """Return a line without axes, as small as a word; None leaves a gap, a lone value is a point."""
+    width, height, edge = 120, 24, 3
+    low, high = limits
+    step = (width - 2 * edge) / max(1, len(numbers) - 1)
+    path, pen, body = "", "M", ""
+    for place, number in enumerate(numbers):
+        if number is None:
+            pen = "M"
+            continue
+        x = edge + place * step
+        y = height - edge - (min(max(number, low), high) - low) / (high - low) * (height - 2 * edge)
+        path += f"{pen}{x:.1f} {y:.1f}"
+        pen = "L"
+        body += f'<circle class="fill" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
+    told = ", ".join("–" if number is None else f"{number:.3f}" for number in numbers)
+    name = escape(f"{title}: {told}", quote=True)
+    return (
+        f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{name}">'
+        f'<path class="stroke" d="{path}"/>{body}</svg>'
+    )
+
+
 def calibration_plot(title: str, points: Sequence[tuple[float, float, int]]) -> str:
     """Return predicted against observed risk with the diagonal; a point's area grows with its number."""
     most = max((n for _, _, n in points), default=1)

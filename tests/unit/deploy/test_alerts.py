@@ -19,6 +19,10 @@ from deploy.alerts.channels import send
 from deploy.alerts.message import Message, from_context
 from deploy.alerts.settings import Alerts
 from deploy.errors import SettingsError
+from deploy.monitoring_job import steps as monitoring
+from deploy.night.run import Run
+from deploy.retraining import steps as retraining
+from deploy.retraining.job import Retraining
 from deploy.settings import load_settings
 
 MESSAGE = Message("run_failed", "ward", "nightly_inference", "manual__1", "task_failure", ("5 dead letters",))
@@ -100,6 +104,37 @@ def test_callbacks_tell_of_failures_and_of_late_scores(
     first, second = (json.loads(request.body) for request in hook.seen)
     assert (first["event"], first["run_id"], first["reason"]) == ("run_failed", "r", "task_failure")
     assert (second["event"], second["reason"]) == ("deadline_missed", "not finished by 06:00")
+
+
+def test_alarms_of_a_model_and_candidates_reach_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "site.toml"
+    alarm = {"rule": "auroc_fall", "digest": "d" * 64, "start": "2026-01-01", "text": "AUROC 0.7"}
+    (tmp_path / "summary.json").write_text(json.dumps({"alarms": [alarm]}), encoding="utf-8")
+    run = Run(partition="2026-02-01", prediction_time=None, replay=None, folder=str(tmp_path))
+    job = Retraining(version="v7", folder=str(tmp_path), mapped=None, source=None)
+    candidate = {
+        "digest": "c" * 64,
+        "model": "medfuse",
+        "task": "t",
+        "promotable": False,
+        "reasons": ["worse"],
+    }
+    with serving(lambda seen: Answer(204)) as hook:
+        config.write_text(
+            f'[source]\nfolder = "{tmp_path}"\n[alerts]\nwebhook_url_env = "WARD_HOOK"\n', encoding="utf-8"
+        )
+        monkeypatch.setenv("NIGHTINGALE_CONFIG", str(config))
+        monkeypatch.setenv("WARD_HOOK", hook.base)
+        assert monitoring.alarm({"run": run.to_dict()}) == [alarm]
+        retraining.notify(job.to_dict(), [candidate])
+        (tmp_path / "summary.json").write_text(json.dumps({"alarms": []}), encoding="utf-8")
+        assert monitoring.alarm({"run": run.to_dict()}) == []
+    told = [json.loads(request.body) for request in hook.seen]
+    assert [item["event"] for item in told] == ["model_alarm", "candidates"]  # no alarm, no message
+    assert told[0]["findings"] == ["auroc_fall, model dddddddddddd: AUROC 0.7"]
+    assert told[1]["run_id"] == "v7" and told[1]["findings"] == ["candidate cccccccccccc (medfuse, t): worse"]
 
 
 def test_a_callback_without_settings_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,10 +124,18 @@ def test_the_monitoring_page_is_one_file_without_script_and_escapes_text() -> No
     }  # fmt: skip
     early = window | {"metrics": None, "events": None, "reliability": None, "subgroups": [], "known": 2}
     alarm = {"rule": "auroc_fall", "digest": "d" * 64, "start": window["start"], "text": "AUROC <fell>"}
-    summary = {"moment": "2026-02-01T06:00:00+00:00", "windows": [early, window], "alarms": [alarm]}
+    summary = {
+        "moment": "2026-02-01T06:00:00+00:00",
+        "windows": [early, window, window | {"start": "2026-03-02T00:00:00+00:00"}],
+        "alarms": [alarm],
+        "reference": {"d" * 64: 0.85},
+    }
     page = render_page(summary, site="ward", task="Death", note="Synthetic.")
-    assert page.count("<svg") == 6 and "<script" not in page and "http" not in page
+    assert page.count('class="chart"') == 6 and "<script" not in page and "http" not in page
     assert "&lt;b&gt;model&lt;/b&gt;" in page and "AUROC &lt;fell&gt;" in page and "too few" in page
+    assert "dashed: 0.850 before promotion" in page
+    assert 'aria-label="AUROC of sex female: 0.800, 0.800"' in page  # a group over time
+    assert 'aria-label="AUROC of sex male: –, –"' in page
     assert "No score was found" in render_page(
         summary | {"windows": [], "alarms": []}, site="ward", task="Death", note=None
     )
