@@ -126,6 +126,8 @@ def labelled_cohort(folder: MappedFolder, task: str) -> LabelledCohort:
         found = LabelledCohort(samples=made.samples, classes=CLASSES)
     else:
         facts = Facts(events=folder.events, diagnoses=folder.diagnoses, suspicions=folder.suspicions)
+        # A stay without any value is counted as skipped by the scoring, not left out of the cohort.
+        asked = replace(asked, needs_value=False)
         made = training_samples(folder.encounters, folder.outcomes, task=asked, facts=facts)
         found = LabelledCohort(samples=made.samples, labels=made.labels)
     if found.labels is None:

@@ -32,7 +32,8 @@ def test_a_card_says_what_it_was_trained_on_and_its_limits(folder: Path) -> None
     assert found.card["limits"]
     assert found.card["metrics"]["out_of_fold"]
     allowed = {".safetensors", ".json", ".png", ".html"}
-    assert {file.suffix for file in folder.iterdir()} <= allowed
+    assert {file.suffix for file in folder.iterdir() if file.is_file()} <= allowed
+    assert {file.name for file in folder.iterdir() if file.is_dir()} <= {"reference"}
 
 
 def test_the_ecg_encoder_starts_a_small_network() -> None:
