@@ -6,6 +6,8 @@ SETUP := deploy/bootstrap/setup.sh
 FHIR ?= folder
 export PYTHONHASHSEED := 0
 export GX_ANALYTICS_ENABLED := False
+# uv trusts what the machine trusts: many hospitals look into TLS with a certificate authority of their own.
+export UV_SYSTEM_CERTS ?= 1
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 
 .PHONY: help
