@@ -30,24 +30,32 @@ def brier_of(labels: NDArray[np.int64], probability: Floats, weights: Floats) ->
     return np.atleast_2d(weights) @ error / np.atleast_2d(weights).sum(axis=1)
 
 
-def _newton(x: Floats, y: Floats, offset: Floats, weights: Floats, *, steps: int = 25) -> Floats:
-    """Maximise weighted logistic likelihoods of many resamples together; columns of ``x`` are few."""
+def _newton(x: Floats, y: Floats, offset: Floats, weights: Floats, *, steps: int = 50) -> Floats:
+    """Maximise weighted logistic likelihoods of many resamples together; columns of ``x`` are few.
+
+    A step that lowers a likelihood is halved: with predictions near 0 and 1 the likelihood is almost flat, and
+    Newton's own steps would jump over its top for ever. A resample that has arrived is left alone.
+    """
     resamples, columns = weights.shape[0], x.shape[1]
-    beta = np.zeros((resamples, columns))
-    if columns == 2:
-        beta[:, 1] = 1.0
+    kept, step = np.zeros((resamples, columns)), np.zeros((resamples, columns))
+    best = np.full(resamples, -np.inf)
     outer = np.einsum("ni,nj->nij", x, x).reshape(len(y), -1)
+    moving = np.arange(resamples)
     for _ in range(steps):
+        w, beta = weights[moving], kept[moving] + step[moving]
         eta = np.clip(beta @ x.T + offset, -35, 35)
         p = 1.0 / (1.0 + np.exp(-eta))
-        gradient = (weights * (y - p)) @ x
-        hessian = ((weights * p * (1.0 - p)) @ outer).reshape(resamples, columns, columns)
-        hessian += 1e-9 * np.eye(columns)
-        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        beta += np.clip(step, -4.0, 4.0)
-        if np.abs(step).max() < 1e-8:
+        likelihood = (w * (y * eta - np.logaddexp(0.0, eta))).sum(axis=1)
+        lower = likelihood < best[moving] - 1e-9 * np.abs(best[moving])
+        hessian = ((w * p * (1.0 - p)) @ outer).reshape(-1, columns, columns) + 1e-9 * np.eye(columns)
+        ahead = np.linalg.solve(hessian, ((w * (y - p)) @ x)[..., None])[..., 0]
+        kept[moving] = np.where(lower[:, None], kept[moving], beta)
+        best[moving] = np.where(lower, best[moving], likelihood)
+        step[moving] = np.where(lower[:, None], step[moving] / 2, np.clip(ahead, -4.0, 4.0))
+        moving = moving[np.abs(step[moving]).max(axis=1) > 1e-8]
+        if not moving.size:
             break
-    return beta
+    return kept
 
 
 def calibration_line(
@@ -66,16 +74,13 @@ def calibration_line(
     y = labels.astype(np.float64)
     z = logit(probability)
     ones = np.ones_like(z)
-    large = _newton(ones[:, None], y, z, w)[:, 0]
-    if np.ptp(z) < 1e-9:
-        slope = intercept = np.full(w.shape[0], np.nan)
-    else:
-        line = _newton(np.stack([ones, z], axis=1), y, np.zeros_like(z), w)
-        slope, intercept = line[:, 1].copy(), line[:, 0].copy()
     events = w @ y
-    single = (events == 0) | (events == w.sum(axis=1))
-    for values in (slope, intercept, large):
-        values[single] = np.nan
+    both = (events > 0) & (events < w.sum(axis=1))
+    slope, intercept, large = (np.full(w.shape[0], np.nan) for _ in range(3))
+    large[both] = _newton(ones[:, None], y, z, w[both])[:, 0]
+    if np.ptp(z) >= 1e-9:
+        line = _newton(np.stack([ones, z], axis=1), y, np.zeros_like(z), w[both])
+        intercept[both], slope[both] = line.T
     return slope, intercept, large
 
 

@@ -65,6 +65,27 @@ def test_calibration_line_equals_an_unpenalised_logistic_fit() -> None:
     assert moved.mean() == pytest.approx(y.mean(), abs=1e-6)  # in the large: mean risk meets mean outcome
 
 
+@pytest.mark.parametrize(("noise", "shift"), [(4.0, 1.0), (10.0, 0.0), (30.0, 3.0)])
+def test_predictions_near_certainty_do_not_throw_the_calibration_line_off(noise: float, shift: float) -> None:
+    """Newton's own steps from a slope of 1 jump to and fro here, and would end at -3."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(-1.0, 1.5, 2000)
+    y = (rng.random(2000) < 1 / (1 + np.exp(-(z + shift)))).astype(np.int64)
+    p = 1 / (1 + np.exp(-(z + noise * rng.normal(size=2000))))
+    weights = np.vstack([np.ones(2000), y == 1, rng.multinomial(2000, np.full(2000, 1 / 2000))])
+    slope, intercept, large = calibration_line(y, p, weights.astype(np.float64))
+    for row in (0, 2):
+        fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000)
+        fit.fit(logit(p)[:, None], y, sample_weight=weights[row])
+        assert slope[row] == pytest.approx(fit.coef_[0, 0], abs=1e-4)
+        assert intercept[row] == pytest.approx(fit.intercept_[0], abs=1e-4)
+        moved = 1 / (1 + np.exp(-(logit(p) + large[row])))
+        assert np.average(moved, weights=weights[row]) == pytest.approx(
+            np.average(y, weights=weights[row]), abs=1e-6
+        )
+    assert np.isnan([slope[1], intercept[1], large[1]]).all()  # one class only
+
+
 def test_intervals_of_true_probabilities_cover_perfect_calibration() -> None:
     y, p = cohort(6000, seed=3)
     metrics = classification_metrics(y, p, resamples=400, seed=1)
