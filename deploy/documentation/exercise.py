@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -31,7 +32,7 @@ from deploy.site_file import write_site
 
 DAG = "nightly_inference"
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
-LONGEST = 1800.0
+LONGEST, LONGEST_ALERT = 1800.0, 180.0
 
 
 class Transcript:
@@ -145,6 +146,9 @@ def _stopped_night(told: Transcript, folder: Path, url: str, received: list[dict
     write_config(folder, quarantined_share=0.002)
     told.run("airflow", "trigger", "--night", "2026-01-16", "--url", url)
     write_config(folder, quarantined_share=0.9)
+    end = time.monotonic() + LONGEST_ALERT  # the dag-processor sends it, in its own time
+    while not any(message["event"] == "run_failed" for message in received) and time.monotonic() < end:
+        time.sleep(1)
     for message in received:
         told.note(f"webhook received: {json.dumps({k: v for k, v in message.items() if k != 'link'})}")
 
