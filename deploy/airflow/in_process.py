@@ -19,7 +19,11 @@ def run_dag(dag_id: str, conf: dict[str, Any]) -> str:
     bag = DagBag(dag_folder=str(DAGS / f"{dag_id}.py"))
     if bag.import_errors:
         raise SystemExit("\n".join(bag.import_errors.values()))
-    return str(bag.dags[dag_id].test(run_conf=conf).state)
+    dag = bag.dags[dag_id]
+    # A run by hand has no deadline; Airflow 3.3's dag.test() fails at the end of a DAG that has one, since it
+    # takes the alert's definition for its key.
+    dag.deadline = None
+    return str(dag.test(run_conf=conf).state)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.airflow.home import prepare
+from deploy.errors import NightFailed
+from deploy.night.accounts import read_json
+from deploy.night.closing import failures
 from deploy.night.run import Run, plan_run
 from deploy.settings import CONFIG_VARIABLE, Settings
 
@@ -36,6 +39,11 @@ def run_night_dag(
         The run that the DAG made.
     status : int
         Exit status of the process: 0 when every task succeeded.
+
+    Raises
+    ------
+    NightFailed
+        If the run failed although its summary is in order.
     """
     run = plan_run(settings, night=night, replay=replay, dry_run=dry_run, task=task)
     progress = run.path / "progress.jsonl"
@@ -59,6 +67,9 @@ def run_night_dag(
             child.terminate()
             child.wait()
             raise
+    summary = read_json(run.path / "summary.json")
+    if child.returncode and summary and not failures(run, summary):
+        raise NightFailed(f"the night's summary is in order, but Airflow's run failed; see {log}")
     return run, child.returncode
 
 
