@@ -21,10 +21,15 @@ from modelling.cohorts.training import Mode, training_samples
 from modelling.evaluation.mapped import MappedFolder, labelled_cohort, read_mapped
 from modelling.registry.leaks import as_dicts, find_leaks
 from validation.contracts import file_digest, write_json, write_table
+from validation.contracts.store import check_table
+from validation.errors import ContractError
 from validation.rules import judge_events
 
 BOOSTING = "boosting"
 """The baseline that is trained beside every candidate."""
+FINGERPRINTED = (
+    "encounters", "outcomes", "events", "recordings", "images", "samples", "diagnoses", "suspicions",
+)  # fmt: skip
 
 
 class DataRefused(DeployError):  # noqa: N818 - the data were refused; the program did its work
@@ -59,9 +64,22 @@ class TaskData:
 
 
 def read_tables(job: Retraining) -> MappedFolder:
-    """Return the mapped tables: those that were given, or those that the night's steps made of FHIR."""
+    """Return the mapped tables: those that were given, or those that the night's steps made of FHIR.
+
+    Raises
+    ------
+    DataRefused
+        If a given file is no table.
+    ManifestError
+        If a table that was made here is not as it was written.
+    """
     if job.mapped is not None:
-        return read_mapped(Path(job.mapped))
+        try:
+            return read_mapped(Path(job.mapped))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataRefused(
+                f"a file of {Path(job.mapped).name!r} cannot be read as a table ({type(error).__name__})"
+            ) from error
     run = job.run
     return MappedFolder(
         root=run.path,
@@ -78,8 +96,7 @@ def fingerprint(job: Retraining) -> str:
     """Return one digest of all training tables."""
     root = Path(job.mapped) if job.mapped is not None else job.run.path
     digest = hashlib.sha256()
-    names = ("encounters", "outcomes", "events", "recordings", "images")
-    for name in names:
+    for name in FINGERPRINTED:
         for path in sorted([*root.glob(f"{name}.parquet"), *root.glob(f"{name}/*.parquet")]):
             digest.update(f"{path.relative_to(root)}|{file_digest(path)}\n".encode())
     return digest.hexdigest()
@@ -149,7 +166,16 @@ def label_samples(settings: Settings, tables: MappedFolder, name: str, folder: P
 
 
 def read_task(job: Retraining, task: str) -> TaskData:
-    """Read what :func:`build_cohorts` left of a task."""
+    """Read what :func:`build_cohorts` left of a task.
+
+    Raises
+    ------
+    DataRefused
+        If the tables are not those that were judged there any more.
+    """
+    judged = json.loads((job.path / "data.json").read_text("utf-8"))["fingerprint"]
+    if fingerprint(job) != judged:
+        raise DataRefused("the tables changed after they were judged; start the retraining again")
     folder = job.path / "cohorts" / task
     return TaskData(
         tables=read_tables(job),
@@ -173,8 +199,13 @@ def _fractions(settings: Settings) -> dict[str, float]:
 
 def _check_tables(tables: MappedFolder) -> None:
     for name in ("encounters", "outcomes", "events"):
-        if getattr(tables, name).is_empty():
+        table = getattr(tables, name)
+        if table.is_empty():
             raise DataRefused(f"table {name} is empty: there is nothing to train on")
+        try:
+            check_table(table, name)
+        except ContractError as error:
+            raise DataRefused(f"table {name} breaks its contract: {error}") from error
     refused = judge_events(tables.events, load_catalogue().limits()).quarantine.height
     if refused:
         raise DataRefused(f"{refused} events break the catalogue's rules; map the data again")

@@ -1,6 +1,6 @@
 """How many local patients does fine-tuning take? PhysioNet 2012 as two hospitals, by type of ICU.
 
-    python -m modelling.benchmarks.few_shot --data DIR [--out FILE]
+    python -m modelling.benchmarks.few_shot --data DIR [--out FILE.json] [--picture FILE.png]
 
 "Hospital A" are the medical units (coronary care, medical ICU), "hospital B" the surgical ones (cardiac surgery
 recovery, surgical ICU). A network is trained on A, and then, for each number of B's patients, it is fine-tuned on
@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from modelling.batches import Dataset, Encoding, fit_encoding, prepare
@@ -29,6 +31,7 @@ from modelling.benchmarks.harness import Cohort
 from modelling.benchmarks.physionet2012 import load_cohort
 from modelling.errors import BenchmarkError, ModellingError
 from modelling.evaluation import classification_metrics
+from modelling.evaluation.plots import BLUE, GREY, ORANGE
 from modelling.training import Fitted, TrainingConfig, fit_network, predict, preset
 from modelling.training.calibrate import fit_calibration
 from validation.contracts import empty, write_json
@@ -194,6 +197,33 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def draw(result: dict[str, Any]) -> Figure:
+    """Draw AUROC on B's test patients against the number of B's patients, each draw a point."""
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rows = result["rows"]
+    start = rows[0]["auroc"]["value"]
+    axes.axhline(start, color=GREY, linestyle="--", linewidth=1, label=f"as trained on A, {start:.3f}")
+    for how, colour in (("fine-tuned", BLUE), ("B alone", ORANGE)):
+        own = [row for row in rows if row["how"] == how]
+        sizes = sorted({row["patients"] for row in own})
+        means = [np.mean([row["auroc"]["value"] for row in own if row["patients"] == n]) for n in sizes]
+        axes.scatter(
+            [row["patients"] for row in own],
+            [row["auroc"]["value"] for row in own],
+            s=12,
+            color=colour,
+            alpha=0.5,
+        )
+        axes.plot(sizes, means, color=colour, label=how)
+    axes.set(xscale="log", xlabel="Patients of hospital B", ylabel="AUROC")
+    axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+    axes.minorticks_off()
+    axes.legend(loc="lower right", frameon=False)
+    return figure
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Few-shot curves between two types of ICU")
@@ -203,6 +233,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    parser.add_argument("--picture", type=Path, help="also write the curves as PNG")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = preset("demo", MODEL, epochs=arguments.epochs, pretrain_epochs=0, device="cpu")
@@ -218,6 +249,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
     if arguments.out is not None:
         write_json(result, arguments.out)
+    if arguments.picture is not None:
+        draw(result).savefig(arguments.picture, dpi=110)
     print(json.dumps({key: value for key, value in result.items() if key != "rows"}))
     print(table(result))
 

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from deploy.champion import open_registry, promotion_rules
+from deploy.retraining import steps
 from deploy.retraining.data import DataRefused
 from deploy.retraining.local import run_retraining
 from deploy.settings import CONFIG_VARIABLE, load_settings
@@ -229,6 +230,30 @@ def test_data_that_cannot_teach_are_refused(tmp_path: Path, environment: pytest.
     write_table(frame, "events", path)
     with pytest.raises(DataRefused, match="break the catalogue's rules"):
         retrain(write_config(tmp_path / "other", broken), environment)
+
+
+def test_a_poisoned_file_is_refused_before_and_after_the_data_were_judged(
+    tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    folder = write_mapped(tmp_path / "mapped", n=120)
+    config = write_config(tmp_path / "site", folder, epochs=1)
+    environment.setenv(CONFIG_VARIABLE, str(config))
+    job = steps.open_job(version="v1")
+    items = steps.cohorts(job)
+    path = folder / "events" / "0000.parquet"
+    good = path.read_bytes()
+    swapped = pl.read_parquet(path).with_columns(numeric_value=pl.col("numeric_value").reverse())
+    write_table(swapped, "events", path)  # plausible values, at another patient
+    with pytest.raises(DataRefused, match="changed after they were judged"):
+        steps.train(job, items[-1])
+    path.write_bytes(good)
+    assert steps.train(job, items[-1])["model"] == "boosting"
+    path.write_bytes(good[: len(good) // 2])
+    with pytest.raises(DataRefused, match="cannot be read as a table"):
+        retrain(config, environment)
+    pl.read_parquet(good).drop("available_time").write_parquet(path)
+    with pytest.raises(DataRefused, match=r"lacks column\(s\) available_time"):
+        retrain(config, environment)
 
 
 def test_the_command_prints_the_verdict(mapped: Path, trained: tuple[Path, dict]) -> None:
