@@ -84,7 +84,7 @@ lint-deploy: setup-dev ## Lint Dockerfile, compose, Kubernetes manifests and she
 
 .PHONY: docs
 docs: setup-dev ## Build the documentation site into site/, strictly
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet && echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict && echo "site/index.html"
 
 .PHONY: pictures
 pictures: setup-dev ## Exercise the runbook on real servers; writes docs/pictures and var/exercise.txt

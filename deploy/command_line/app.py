@@ -21,7 +21,9 @@ MODULES = (
     "forget",
     "health",
     "training",
+    "retrain",
     "evaluation",
+    "monitor",
     "mapping",
     "cohort",
     "pairing",
@@ -29,7 +31,7 @@ MODULES = (
 )
 """Modules of this package whose commands stand at the top level."""
 
-GROUPS = ("quarantine", "airflow", "database")
+GROUPS = ("models", "quarantine", "airflow", "database")
 """Modules whose commands form a group of the same name."""
 
 

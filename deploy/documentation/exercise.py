@@ -145,6 +145,9 @@ def _pictures(told: Transcript, api: AirflowApi, url: str, pictures: Path) -> No
 def _stopped_night(told: Transcript, folder: Path, url: str, received: list[dict[str, Any]]) -> None:
     write_config(folder, quarantined_share=0.002)
     told.run("airflow", "trigger", "--night", "2026-01-16", "--url", url)
+    summary = json.loads((folder / "runs" / "ward" / "2026-01-16" / "summary.json").read_text("utf-8"))
+    told.note(f"gate: {json.dumps(summary.get('gate'))}")
+    told.run("report", "--run", "2026-01-16")
     write_config(folder, quarantined_share=0.9)
     end = time.monotonic() + LONGEST_ALERT  # the dag-processor sends it, in its own time
     while not any(message["event"] == "run_failed" for message in received) and time.monotonic() < end:
