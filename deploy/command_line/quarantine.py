@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.command_line.runs import find_run
+from deploy.command_line.runs import ConfigOption, find_run
 from deploy.errors import DeployError
 from validation.errors import ValidationError
 
@@ -41,7 +41,7 @@ def _stop(error: Exception) -> typer.Exit:
 
 
 @app.command("list")
-def list_command(run: RunOption = None) -> None:
+def list_command(run: RunOption = None, config: ConfigOption = None) -> None:
     """Count what was refused, by stage, reason and feature, with what to do about it.
 
     Example: nightingale quarantine list --run 2026-01-19
@@ -49,7 +49,7 @@ def list_command(run: RunOption = None) -> None:
     from validation.quarantine import list_refusals, read_quarantine
 
     try:
-        folder = find_run(run)
+        folder = find_run(run, config=config)
         frame = list_refusals(read_quarantine(folder))
     except (DeployError, ValidationError) as error:
         raise _stop(error) from None
@@ -80,6 +80,7 @@ def show_command(
         str | None, typer.Option("--ref", help="Only this resource, such as Observation/123.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,
+    config: ConfigOption = None,
 ) -> None:
     """Show where refused rows stand: file, line and resource id, never a value.
 
@@ -89,7 +90,7 @@ def show_command(
     from validation.reasons import EXPLANATIONS, Reason
 
     try:
-        folder = find_run(run)
+        folder = find_run(run, config=config)
         rows = choose_refusals(read_quarantine(folder), reason=reason, feature=feature, source_ref=reference)
     except (DeployError, ValidationError) as error:
         raise _stop(error) from None
@@ -105,6 +106,7 @@ def show_command(
 def replay_command(
     reason: Annotated[str | None, typer.Argument(help="Reason code to try again; unset, all.")] = None,
     run: RunOption = None,
+    config: ConfigOption = None,
 ) -> None:
     """Read the refused lines again with today's catalogue, adapter and rules, and tell what became of them.
 
@@ -118,10 +120,10 @@ def replay_command(
     from validation.quarantine import choose_refusals, read_quarantine
 
     try:
-        folder = find_run(run)
+        folder = find_run(run, config=config)
         rows = choose_refusals(read_quarantine(folder), reason=reason)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        settings = load_settings()
+        settings = load_settings(config)
         result = replay_lines(
             settings,
             folder,

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from deploy.command_line.runs import ConfigOption
+
 app = typer.Typer(add_completion=False, help="The data-quality report of a night.")
 console = Console()
 
@@ -18,6 +20,7 @@ def report_command(
         str | None,
         typer.Option("--run", help="Run folder, or its name such as 2026-01-19; unset, the latest report."),
     ] = None,
+    config: ConfigOption = None,
     latest: Annotated[bool, typer.Option("--latest", help="The latest report; the default.")] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Show report and Data Docs on 127.0.0.1 until Ctrl-C.")
@@ -30,7 +33,7 @@ def report_command(
 ) -> None:
     """Tell where the report of a night lies, print its facts, or show it.
 
-    Example: nightingale report --latest --serve --port 8099
+    Example: nightingale report --config site.toml --latest --serve
     """
     from deploy.command_line.runs import find_run
     from deploy.errors import DeployError
@@ -38,7 +41,7 @@ def report_command(
     try:
         if run and latest:
             raise DeployError("--latest and --run name two reports; give one of them")
-        folder = find_run(run, holding="report/index.html")
+        folder = find_run(run, holding="report/index.html", config=config)
     except DeployError as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from deploy.errors import DeployError
 from deploy.settings import load_settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
+]
 
 
 class RunNotFound(DeployError):  # noqa: N818 - a state of the disk, not of the program
     """There is no such run."""
 
 
-def find_run(name: str | None, *, holding: str = "run.json") -> Path:
+def find_run(name: str | None, *, holding: str = "run.json", config: Path | None = None) -> Path:
     """Return the folder of a run: a path, a name below the site's runs, or the latest.
 
     Parameters
@@ -21,6 +28,8 @@ def find_run(name: str | None, *, holding: str = "run.json") -> Path:
         A folder, a name such as ``2026-01-19`` or ``replay-icu+48h``, or None for the latest.
     holding
         File that the run must have; the latest is the one whose file was written last.
+    config
+        Settings file of the site; unset, the one that the environment names.
 
     Raises
     ------
@@ -29,7 +38,7 @@ def find_run(name: str | None, *, holding: str = "run.json") -> Path:
     """
     if name and (Path(name) / holding).is_file():
         return Path(name)
-    settings = load_settings()
+    settings = load_settings(config)
     runs = settings.storage.runs / settings.site.name
     if name:
         if not (runs / name / holding).is_file():

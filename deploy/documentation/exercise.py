@@ -116,7 +116,8 @@ def exercise(folder: Path, pictures: Path) -> list[str]:
             told = Transcript(folder, {**os.environ, **own, **secrets})
             api.wait_for_dag(DAG, timeout=120)
             _backfill(told, api, airflow.base_url)
-            _pictures(told, api, airflow.base_url, pictures)
+            report = folder / "runs" / "ward" / "2026-01-19" / "report" / "index.html"
+            _pictures(told, api, airflow.base_url, report, pictures)
             _stopped_night(told, folder, airflow.base_url, received)
         told.run("health")
         told.run("withdraw", "--run", "2026-01-18", "--yes")
@@ -131,15 +132,18 @@ def _backfill(told: Transcript, api: AirflowApi, url: str) -> None:
         told.note(f"{run['partition_key']}: {run['run_type']} run: {state}")
 
 
-def _pictures(told: Transcript, api: AirflowApi, url: str, pictures: Path) -> None:
+def _pictures(told: Transcript, api: AirflowApi, url: str, report: Path, pictures: Path) -> None:
     if not find_chromium():
         told.note("no Chromium: no pictures")
         return
     run = api.runs(DAG)[-1]
     with Browser() as browser:
         log_in(browser, api, url)
-        for path in take(browser, url, dag_id=DAG, run_id=run["dag_run_id"], folder=pictures):
-            told.note(f"picture: {path.name}")
+        taken = take(browser, url, dag_id=DAG, run_id=run["dag_run_id"], folder=pictures)
+        browser.open(report.as_uri(), until="document.body.innerText.includes('Gate')")
+        taken.append(browser.picture(pictures / "report.png"))
+    for path in taken:
+        told.note(f"picture: {path.name}")
 
 
 def _stopped_night(told: Transcript, folder: Path, url: str, received: list[dict[str, Any]]) -> None:
