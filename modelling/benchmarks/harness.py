@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
@@ -99,12 +101,15 @@ class Contender:
         Whatever changes its results; part of the results' key.
     seeds
         Seeds to run; a model without randomness has one.
+    on_gpu
+        Whether it computes on a GPU where there is one; not part of the results' key.
     """
 
     name: str
     score: Callable[[Cohort, Rows, Rows, int], Floats]
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
+    on_gpu: bool = False
 
     def key(self, cohort: Cohort) -> str:
         """Return a short digest of the settings and the data."""
@@ -126,6 +131,12 @@ def auroc_and_precision(labels: NDArray[np.int64], scores: Floats) -> tuple[floa
     return float(auroc_of(true, false)[0]), float(average_precision_of(true, false)[0])
 
 
+def _device(contender: Contender) -> str:
+    if contender.on_gpu and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {platform.machine()}"
+
+
 def run_once(folder: Path, cohort: Cohort, contender: Contender, fold: int, seed: int) -> bool:
     """Run one fold and seed unless its result is there; return whether it ran."""
     path = result_path(folder, cohort, contender, fold, seed)
@@ -144,6 +155,7 @@ def run_once(folder: Path, cohort: Cohort, contender: Contender, fold: int, seed
         "data": cohort.digest,
         "fold": fold,
         "seed": seed,
+        "computed_on": _device(contender),
         "auroc": round(auroc, 4),
         "average_precision": round(precision, 4),
     }
@@ -195,6 +207,20 @@ def collect(folder: Path, cohort: Cohort, contender: Contender) -> OutOfFold | N
     return OutOfFold(contender.name, np.stack(complete), float(np.mean(seconds)))
 
 
+def missing(
+    folder: Path, cohort: Cohort, contenders: Sequence[Contender]
+) -> Iterator[tuple[Contender, int, int]]:
+    """Yield contender, fold and seed of what has no result yet: every first seed before any second one."""
+    for position in range(max(len(contender.seeds) for contender in contenders)):
+        for contender in contenders:
+            if position >= len(contender.seeds):
+                continue
+            for fold in range(int(cohort.folds.max()) + 1):
+                seed = contender.seeds[position]
+                if not result_path(folder, cohort, contender, fold, seed).is_file():
+                    yield contender, fold, seed
+
+
 def run_all(
     folder: Path,
     cohort: Cohort,
@@ -202,15 +228,8 @@ def run_all(
     *,
     say: Callable[[str], None],
 ) -> None:
-    """Run what is missing: the first seed of every contender before the second of any."""
-    folds = range(int(cohort.folds.max()) + 1)
-    for position in range(max(len(contender.seeds) for contender in contenders)):
-        for contender in contenders:
-            if position >= len(contender.seeds):
-                continue
-            for fold in folds:
-                seed = contender.seeds[position]
-                started = time.perf_counter()
-                if run_once(folder, cohort, contender, fold, seed):
-                    elapsed = time.perf_counter() - started
-                    say(f"{contender.name}: fold {fold}, seed {seed}, {elapsed:.0f} s")
+    """Run what is missing, one after another."""
+    for contender, fold, seed in missing(folder, cohort, contenders):
+        started = time.perf_counter()
+        if run_once(folder, cohort, contender, fold, seed):
+            say(f"{contender.name}: fold {fold}, seed {seed}, {time.perf_counter() - started:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -46,6 +47,17 @@ _TOKENS: dict[str, Any] = {
 }
 _SMALL_TOKENS = {"width": 64, "inner": 128, "heads": 4, "layers": 2, "value_width": 64, "head_dropout": 0.3}
 
+_NIGHTINGALE = {
+    "width": 64,
+    "inner": 128,
+    "value_width": 64,
+    "window_hours": 2.0,
+    "ecg": False,
+    "cxr": False,
+    "fusion_hidden": 64,
+}
+_FORECASTING: dict[str, Any] = {"forecast_epochs": 12, "pretrain_learning_rate": 1e-3}
+
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "LSTM (MedFuse 2022, EHR only)": (
         "medfuse",
@@ -68,20 +80,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "SCANE": ("mufuse", {**_TOKENS, "model": {**_SMALL_TOKENS, "embedding": "scane"}}),
     "MuFuse": ("mufuse", {**_TOKENS, "model": _SMALL_TOKENS}),
-    "Nightingale": (
-        "nightingale",
-        {
-            **_TOKENS,
-            "model": {
-                "width": 64,
-                "inner": 128,
-                "window_hours": 2.0,
-                "ecg": False,
-                "cxr": False,
-                "fusion_hidden": 64,
-            },
-        },
-    ),
+    "Nightingale": ("nightingale", {**_TOKENS, "model": _NIGHTINGALE}),
+    "MuFuse, forecasting first": ("mufuse", {**_TOKENS, **_FORECASTING, "model": _SMALL_TOKENS}),
+    "Nightingale, forecasting first": ("nightingale", {**_TOKENS, **_FORECASTING, "model": _NIGHTINGALE}),
 }
 
 
@@ -103,16 +104,20 @@ def _prepare(cohort: Cohort, rows: Rows, encoding: Encoding, *, auxiliary: bool)
     return dataset.with_targets(auxiliary=centred[rows])
 
 
-def _score(
-    catalogue: CatalogueLike,
-    model: str,
-    settings: Mapping[str, Any],
-    cohort: Cohort,
-    train: Rows,
-    test: Rows,
-    seed: int,
-) -> Floats:
-    config = TrainingConfig.from_dict(settings)
+_encoded: dict[tuple[str, ...], list[Dataset]] = {}
+"""What was encoded last: the next network of the same fold, seed and encoding needs it again."""
+
+
+def _parts(
+    catalogue: CatalogueLike, config: TrainingConfig, cohort: Cohort, train: Rows, test: Rows, seed: int
+) -> list[Dataset]:
+    """Return what is trained on, what stops the training, and the test fold, encoded."""
+    has_targets = bool(config.auxiliary)
+    settings = json.dumps(config.encoding.to_dict(), sort_keys=True)
+    rows = hashlib.sha256(np.concatenate([train, [-1], test]).tobytes()).hexdigest()
+    key = (cohort.digest, rows, str(seed), settings, str(has_targets))
+    if key in _encoded:
+        return _encoded[key]
     names = split_subjects(cohort.samples[train], tuning_share=TUNING_SHARE, held_out_share=0.0, seed=seed)
     tuning = np.array([names[int(subject)] == TUNING for subject in cohort.subjects[train]])
     encoding = fit_encoding(
@@ -123,13 +128,28 @@ def _score(
         catalogue=catalogue,
         settings=config.encoding,
     )
-    has_targets = bool(config.auxiliary)
     parts = [
         _prepare(cohort, rows, encoding, auxiliary=has_targets)
         for rows in (train[~tuning], train[tuning], test)
     ]
-    fitted = fit_network(train=parts[0], tuning=parts[1], model=model, config=config, seed=seed)
-    return predict(fitted.network, parts[2])[:, 0]
+    _encoded.clear()
+    _encoded[key] = parts
+    return parts
+
+
+def _score(
+    catalogue: CatalogueLike,
+    model: str,
+    settings: Mapping[str, Any],
+    cohort: Cohort,
+    train: Rows,
+    test: Rows,
+    seed: int,
+) -> Floats:
+    config = TrainingConfig.from_dict(settings)
+    fit, tuning, held_out = _parts(catalogue, config, cohort, train, test, seed)
+    fitted = fit_network(train=fit, tuning=tuning, model=model, config=config, seed=seed)
+    return predict(fitted.network, held_out, device=fitted.device)[:, 0]
 
 
 def network_contenders(catalogue: CatalogueLike, *, seeds: tuple[int, ...]) -> list[Contender]:
@@ -140,6 +160,7 @@ def network_contenders(catalogue: CatalogueLike, *, seeds: tuple[int, ...]) -> l
             score=partial(_score, catalogue, model, settings),
             settings={"model": model, "training": json.loads(json.dumps(settings)), "tuning": TUNING_SHARE},
             seeds=seeds,
+            on_gpu=True,
         )
         for name, (model, settings) in NETWORKS.items()
         if model in MODELS

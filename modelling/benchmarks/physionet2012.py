@@ -1,6 +1,6 @@
 """In-hospital mortality on PhysioNet 2012, cross-validated on sets a and b.
 
-    python -m modelling.benchmarks.physionet2012 --data DIR [--results DIR] [--seeds 3] [--table]
+    python -m modelling.benchmarks.physionet2012 --data DIR [--results DIR] [--seeds 3] [--workers 1] [--table]
 
 Runs what is missing (it may be stopped and started again at any time) and prints one table; ``--table`` only
 prints. Finished runs are kept in ``results`` beside this file, one small JSON each, and are committed.
@@ -34,6 +34,7 @@ import torch
 from modelling.benchmarks.contenders import InputCache, baseline_contenders
 from modelling.benchmarks.harness import Cohort, Contender, OutOfFold, assign_folds, collect, run_all
 from modelling.benchmarks.networks import network_contenders
+from modelling.benchmarks.parallel import run_parallel
 from modelling.benchmarks.table import differences, markdown, rows_of
 from modelling.catalogue import Catalogue, load_catalogue
 from modelling.cohorts.tasks import get_task
@@ -54,7 +55,7 @@ ENSEMBLE = (
 BASELINE = "boosting"
 FIRST = (
     "logistic regression", "boosting", "LSTM (MedFuse 2022, EHR only)", *ENSEMBLE, "MuFuse", "Nightingale",
-    "SCANE", "additive (STraTS-style)",
+    "SCANE", "additive (STraTS-style)", "MuFuse, forecasting first", "Nightingale, forecasting first",
 )  # fmt: skip
 """What is run first: a stopped run should leave the rows that say most."""
 RESULTS = Path(__file__).parent / "results"
@@ -155,9 +156,14 @@ def run(
     cohort: Cohort,
     contenders: Sequence[Contender],
     results: Path,
+    *,
+    workers: int = 1,
 ) -> None:
     """Run what is missing, saying each finished run on standard error."""
-    run_all(results, cohort, contenders, say=lambda line: print(line, file=sys.stderr, flush=True))
+    if workers > 1:
+        run_parallel(results, cohort, contenders, workers=workers)
+    else:
+        run_all(results, cohort, contenders, say=lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def table(cohort: Cohort, contenders: Sequence[Contender], results: Path) -> str:
@@ -171,6 +177,7 @@ def table(cohort: Cohort, contenders: Sequence[Contender], results: Path) -> str
         "boosting and logistic regression, stacked": list(ENSEMBLE[:2]),
         "shipped ensemble (boosting, logistic regression, GRU, stacked)": list(ENSEMBLE),
         "shipped ensemble and grid transformer, stacked": [*ENSEMBLE, "grid transformer + later outcomes"],
+        "shipped ensemble, MuFuse and Nightingale, stacked": [*ENSEMBLE, "MuFuse", "Nightingale"],
     }
     rows, scores = rows_of(cohort, found, ensembles)
     pairs = [(name, BASELINE) for name in scores if name != BASELINE]
@@ -199,19 +206,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true", help="print what is finished, run nothing")
     parser.add_argument("--only", nargs="*", help="names of contenders to run")
+    parser.add_argument("--workers", type=int, default=1, help="processes; with several, one thread each")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
         cohort, catalogue = load_cohort(arguments.data)
         seeds = tuple(range(arguments.seeds))
+        inputs = InputCache()
         contenders = [
-            *baseline_contenders(InputCache(), seeds=seeds),
+            *baseline_contenders(inputs, seeds=seeds),
             *network_contenders(catalogue, seeds=seeds),
         ]
         if not arguments.table:
             chosen = [one for one in contenders if not arguments.only or one.name in arguments.only]
             chosen.sort(key=lambda one: FIRST.index(one.name) if one.name in FIRST else len(FIRST))
-            run(cohort, chosen, arguments.results)
+            if arguments.workers > 1:
+                inputs(cohort)  # once, for all processes
+            run(cohort, chosen, arguments.results, workers=arguments.workers)
         print(table(cohort, contenders, arguments.results))
     except ModellingError as error:
         sys.exit(f"error: {error}")

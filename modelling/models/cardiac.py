@@ -85,7 +85,7 @@ class RecordingHistory(nn.Module):
         )
         cell = owners(batch.ecg_offsets) * self.windows + window
         total = recordings.new_zeros(n * self.windows, recordings.shape[1]).index_add(0, cell, recordings)
-        count = recordings.new_zeros(n * self.windows).index_add(0, cell, torch.ones_like(batch.ecg_hours))
+        count = recordings.new_zeros(n * self.windows).index_add(0, cell, recordings.new_ones(len(cell)))
         mean = (total / count.clamp(min=1).unsqueeze(1)).view(n, self.windows, -1)
         there = (count > 0).view(n, self.windows)
         vector = self.mlp(self.resnet(mean.transpose(1, 2)))

@@ -20,6 +20,9 @@ from modelling.training.workers import choose_device
 
 log = logging.getLogger(__name__)
 
+GPU_BATCHES = 8
+"""How many times the tokens of a CPU's batch a GPU's may have; memory that runs out halves it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringModel:
@@ -59,6 +62,11 @@ class ScoringModel:
     dtype: torch.dtype
     card: dict[str, Any]
     interval: ProbabilityInterval | None = None
+
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens a batch: a GPU takes more, since there the time of a small batch is that of its calls."""
+        return self.network.token_budget * (GPU_BATCHES if self.device.startswith("cuda") else 1)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -243,7 +243,7 @@ def score_samples(
     tables = Tables(
         encounters=encounters, events=events, recordings=recordings, images=images, run_folder=run_folder
     )
-    budget = token_budget or model.network.token_budget
+    budget = token_budget or model.token_budget
     parts = portions(model, ordered, tables, size=portion, store=EmbeddingStore(embeddings))
     found: list[tuple[pl.DataFrame, pl.DataFrame]] = [(empty("scores"), empty("skipped"))]
     done = 0

@@ -111,6 +111,9 @@ def fit_network(
             }
             network.load_state_dict({**own, **fitting})
         network.to(device)
+        if device.startswith("cuda"):
+            # Tensor cores want channels last; four-dimensional weights are convolutions over images.
+            network.to(memory_format=torch.channels_last)
         stages = plan_stages(
             network,
             Material(train=train, tuning=tuning),
@@ -134,4 +137,5 @@ def fit_network(
         )
     finally:
         torch.set_num_threads(threads)
+    network.to(memory_format=torch.contiguous_format)
     return Fitted(network=network.eval(), settings=settings, history=history, device=device)

@@ -108,7 +108,7 @@ def _epoch(
             dataset.token_counts[rows], batch_size=config.batch_size, generator=generator
         )
     ]
-    total, terms = 0.0, 0.0
+    total, terms = torch.zeros((), dtype=torch.float64, device=device), 0.0
     mixed = config.precision == "bfloat16" and device.startswith("cuda")
     shares = [list(_share(batch_rows, workers, config.accumulation)) for batch_rows in batches]
     # Gathered and moved by a thread, so that the device does not wait for the next batch.
@@ -119,33 +119,37 @@ def _epoch(
                 stage, config, epoch * len(batches) + number, stage.epochs * len(batches)
             )
         optimiser.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, dtype=torch.float64)
+        # The loss stays on the device until the epoch ends: to read it would make the device wait.
+        summed = torch.zeros((), dtype=torch.float64, device=device)
+        counted = torch.zeros((), dtype=torch.float64)
         for _ in share:
             batch = next(gathered)
             with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
                 loss, count = stage.loss(batch, noise)
             if loss.requires_grad:
                 loss.backward()
-            sums += torch.stack([loss.detach(), count.detach()]).double().cpu()
-        sums = workers.sum(sums)
+            summed += loss.detach()
+            counted += count.detach()
+        n = float(workers.sum(counted))
         workers.sum_gradients(stage.parameters)
-        n = float(sums[1])
         if n == 0:
             continue
         used = [parameter for parameter in stage.parameters if parameter.grad is not None]
-        for parameter in used:
-            assert parameter.grad is not None  # noqa: S101 - filtered above
-            parameter.grad /= n
+        if used:
+            torch._foreach_div_([parameter.grad for parameter in used if parameter.grad is not None], n)
         if config.gradient_clip is not None:
             nn.utils.clip_grad_norm_(used, config.gradient_clip)
         optimiser.step()
-        total, terms = total + float(sums[0]), terms + n
+        total, terms = total + workers.sum(summed), terms + n
         watch(stage.name, epoch * len(batches) + number + 1, stage.epochs * len(batches))
-    return total / terms if terms else float("nan")
+    return float(total) / terms if terms else float("nan")
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def run_stages(
@@ -184,7 +188,10 @@ def run_stages(
     while progress.stage < len(stages):
         stage = stages[progress.stage]
         optimiser = torch.optim.AdamW(
-            stage.parameters, lr=stage.learning_rate, weight_decay=config.weight_decay
+            stage.parameters,
+            lr=stage.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=device.startswith("cuda"),
         )
         if saved:
             restore_optimiser(optimiser, saved["optimiser"])

@@ -35,6 +35,7 @@ class Workers:
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
         if self.count > 1:
+            value = value.cuda() if dist.get_backend() == "nccl" else value
             dist.all_reduce(value)
         return value
 

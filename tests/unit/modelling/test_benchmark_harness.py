@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from simulated_stays import ward
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -18,10 +20,21 @@ from modelling.benchmarks.encoders import (
     shifted_signals,
     train_encoder,
 )
-from modelling.benchmarks.harness import Cohort, Contender, assign_folds, collect, result_path, run_all
+from modelling.benchmarks.harness import (
+    Cohort,
+    Contender,
+    assign_folds,
+    collect,
+    result_path,
+    run_all,
+    run_once,
+)
 from modelling.benchmarks.multilabel import Labelled, label_metrics, out_of_fold
+from modelling.benchmarks.networks import NETWORKS, network_contenders
+from modelling.benchmarks.parallel import run_parallel
 from modelling.benchmarks.stored import StoredRun, read_run, write_run
 from modelling.benchmarks.table import differences, markdown, rows_of, stacked
+from modelling.catalogue import load_catalogue
 from modelling.errors import BenchmarkError
 
 
@@ -191,3 +204,47 @@ def test_an_encoder_learns_a_shape_and_is_reproducible() -> None:
     first = run()
     assert roc_auc_score(y[64:, 0], first[:, 0]) > 0.9
     np.testing.assert_array_equal(first, run())
+
+
+def test_several_processes_write_what_one_writes(tmp_path: Path) -> None:
+    data = cohort()
+    contenders = [one for one in baseline_contenders(InputCache()) if one.name in ("NEWS2", "MEWS")]
+    run_all(tmp_path / "one", data, contenders, say=lambda line: None)
+    run_once(tmp_path / "several", data, contenders[0], 0, 0)
+    broken = Contender(name="broken", score=json.dumps, seeds=(0,))  # type: ignore[arg-type]
+    with pytest.raises(BenchmarkError, match="5 runs failed, the first is broken, fold"):
+        run_parallel(tmp_path / "several", data, [broken, *contenders], workers=2)
+    for contender in contenders:
+        one, several = (collect(tmp_path / name, data, contender) for name in ("one", "several"))
+        assert one is not None
+        assert several is not None
+        np.testing.assert_array_equal(one.runs, several.runs)
+    stored = result_path(tmp_path / "several", data, contenders[1], 4, 0).read_text("utf-8")
+    assert '"computed_on": "CPU' in stored
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_the_benchmark_is_trained_on_the_training_rows_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, settings = NETWORKS[name]
+    short = {**settings, "epochs": 1, "forecast_epochs": min(1, settings.get("forecast_epochs", 0))}
+    monkeypatch.setitem(NETWORKS, name, (model, short))
+    contender = next(one for one in network_contenders(load_catalogue(), seeds=(0,)) if one.name == name)
+    data = cohort()
+    train, test = data.split(0)
+
+    def scores(labels: np.ndarray, digest: str) -> np.ndarray:
+        samples = data.samples.with_columns(pl.Series("boolean_value", labels, dtype=pl.Boolean))
+        later = {"died_within_year": labels.astype(np.float64), "log_days": labels * 2.0}
+        changed = replace(data, samples=samples, labels=labels, outcomes=later, digest=digest)
+        return contender.score(changed, train, test, 0)
+
+    found = scores(data.labels, "d1")
+    assert found.shape == test.shape
+    assert np.isfinite(found).all()
+    other = data.labels.copy()
+    other[test] = 1 - other[test]
+    np.testing.assert_array_equal(found, scores(other, "d2"))
+    other[train] = 1 - other[train]
+    assert not np.array_equal(found, scores(other, "d3"))

@@ -265,3 +265,54 @@ def test_arrays_are_mapped_checked_and_never_unpickled(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ArrayUnreadableError):
             read_array(path, sha256(content).hexdigest())
+
+
+def _leave_free(megabytes: int) -> None:
+    """Let this process take so much more of the GPU and no more, so that its allocator refuses in earnest."""
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + megabytes * 2**20) / total)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_full_gpu_halves_the_batches_of_the_encoder() -> None:
+    torch.manual_seed(0)
+    resnet = ImageResNet((1, 1, 1, 1), 64, 0.449, 0.226).eval().to("cuda:0")
+
+    class Network:
+        embed_images = staticmethod(resnet)
+
+    def encoders() -> Encoders:
+        return Encoders(network=Network(), device="cuda:0", digests={}, batch={Modality.CXR: 128})
+
+    images = torch.randint(0, 255, (200, 224, 224), dtype=torch.uint8)
+    with torch.inference_mode():
+        clean = encoders().encode(images, Modality.CXR)
+        crowded = encoders()
+        try:
+            _leave_free(150)  # the first layer alone makes 205 MB of 128 images
+            halved = crowded.encode(images, Modality.CXR)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+    assert crowded.batch[Modality.CXR] < 128
+    assert torch.allclose(halved, clean, rtol=0.05, atol=0.02) and clean.std() > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_full_gpu_halves_the_batches_of_the_network(tmp_path: Path) -> None:
+    long_stays = ward(
+        tmp_path, n=48, seed=7, values=200, ecg_share=0.0, image_share=0.0
+    )  # about 800 values each
+    model = fresh_model(long_stays, "mufuse", device="cuda:0", width=256, inner=1024)
+    clean = score(model, long_stays, explain=False)
+    sizes: list[int] = []
+    model.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    try:
+        _leave_free(60)
+        crowded = score(model, long_stays, explain=False)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert crowded["encounter_id"].to_list() == clean["encounter_id"].to_list()
+    assert np.allclose(crowded["probability"], clean["probability"], atol=1e-3)
+    assert min(sizes) <= max(sizes) / 2 and len(sizes) > 2
