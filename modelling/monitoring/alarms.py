@@ -109,7 +109,7 @@ def _outcomes(window: Window, expected: float | None, rules: AlarmRules) -> list
             found.append(
                 (
                     "subgroup_fall",
-                    f"{row['subgroup']} {row['level']}: AUROC {_spread(area)}, {expected:.3f} before promotion",
+                    f"{row['subgroup'].replace('_', ' ')} {row['level']}: AUROC {_spread(area)}, {expected:.3f} before promotion",
                 )
             )
     return found

@@ -75,7 +75,7 @@ def registered_card(folder: Path, record: ModelRecord, history: Iterable[Transit
         ("Group", "Samples", "Events", "AUROC", "Calibration in the large"),
         [
             (
-                f"{row['subgroup']} {row['level']}",
+                f"{row['subgroup'].replace('_', ' ')} {row['level']}",
                 str(row["samples"]),
                 "–" if row["events"] is None else str(row["events"]),
                 *(

@@ -197,7 +197,7 @@ def _subgroups(evidence: Mapping[str, Any], rules: PromotionRules) -> Finding:
         if min(row["events"], row["samples"] - row["events"]) >= rules.subgroup_events
     ]
     harmed = [
-        f"{row['subgroup']} {row['level']} (AUROC {_signed(row['difference'])}, n = {row['samples']})"
+        f"{row['subgroup'].replace('_', ' ')} {row['level']} (AUROC {_signed(row['difference'])}, n = {row['samples']})"
         for row in rows
         if row["difference"]["value"] < -rules.subgroup_margin and row["difference"]["upper"] < 0
     ]
