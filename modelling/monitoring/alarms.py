@@ -106,11 +106,9 @@ def _outcomes(window: Window, expected: float | None, rules: AlarmRules) -> list
         if expected is None or area is None or few:
             continue
         if area["upper"] < expected - rules.subgroup_fall:
+            group = f"{row['subgroup'].replace('_', ' ')} {row['level']}"
             found.append(
-                (
-                    "subgroup_fall",
-                    f"{row['subgroup'].replace('_', ' ')} {row['level']}: AUROC {_spread(area)}, {expected:.3f} before promotion",
-                )
+                ("subgroup_fall", f"{group}: AUROC {_spread(area)}, {expected:.3f} before promotion")
             )
     return found
 
