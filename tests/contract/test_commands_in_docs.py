@@ -76,5 +76,18 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
     assert [link for link in links if not (PROJECT / link).exists()] == []
 
 
+def test_every_test_that_the_documentation_names_exists() -> None:
+    tests = "".join(path.read_text("utf-8") for path in (PROJECT / "tests").rglob("*.py"))
+    files = {path.name for path in (PROJECT / "tests").rglob("*.py")}
+    words = {
+        (page.name, word)
+        for page in PAGES
+        for word in re.findall(r"`(?:[\w/]*/)?(test_\w+(?:\.py)?)`", page.read_text("utf-8"))
+    }
+    assert len(words) > 40
+    missing = {(page, word) for page, word in words if word not in files and f"def {word}(" not in tests}
+    assert missing == set()
+
+
 def test_no_placeholder_is_left_in_the_documentation() -> None:
     assert [page.name for page in PAGES if re.search(r"@@[A-Z]", page.read_text("utf-8"))] == []
