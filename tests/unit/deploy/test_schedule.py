@@ -9,7 +9,7 @@ import pytest
 
 from deploy.errors import SettingsError
 from deploy.night.run import plan_run
-from deploy.schedule import gpu_executor_config, read_deadline
+from deploy.schedule import gpu_executor_config, read_deadline, read_schedule
 from deploy.settings import load_settings
 
 
@@ -36,6 +36,19 @@ def test_the_deadline_may_be_a_time_of_the_settings_file(tmp_path: Path) -> None
     assert read_deadline("0 6 * * *", {"NIGHTINGALE_CONFIG": str(config)}).after_start == timedelta(
         minutes=30
     )
+
+
+def test_retraining_waits_for_data_unless_the_site_sets_a_schedule(tmp_path: Path) -> None:
+    config = tmp_path / "site.toml"
+    config.write_text('[site]\ntime_zone = "UTC"\n[retraining]\nschedule = "0 3 1 * *"\n', encoding="utf-8")
+    assert read_schedule({}, section="retraining", default="").cron == ""
+    named = read_schedule({"NIGHTINGALE_CONFIG": str(config)}, section="retraining", default="")
+    assert (named.cron, named.time_zone) == ("0 3 1 * *", "UTC")
+    over = {"NIGHTINGALE_CONFIG": str(config), "NIGHTINGALE_RETRAINING__SCHEDULE": "0 4 * * 0"}
+    assert read_schedule(over, section="retraining", default="").cron == "0 4 * * 0"
+    assert read_schedule(
+        {"NIGHTINGALE_CONFIG": str(config)}, section="monitoring", default="45 7 * * *"
+    ).cron == ("45 7 * * *")
 
 
 def test_a_pod_with_a_gpu_is_named_by_the_environment() -> None:
