@@ -9,19 +9,19 @@ import polars as pl
 
 from modelling.catalogue import Catalogue
 from modelling.errors import MappingError
-from modelling.mapping.coding import attach_feature
-from modelling.mapping.derived import derive_gcs_total
+from modelling.mapping.coding import choose_codings, find_features
+from modelling.mapping.derived import PARTS, TOTAL, derive_gcs_total
 from modelling.mapping.merging import merge_repeats, sum_outlets, superseded
 from modelling.mapping.values import read_values
 from validation.contracts import empty
 from validation.reasons import Reason
 
 STAGE = "map"
-_KEPT = (
-    *("row", "subject_id", "time", "feature", "numeric_value", "text", "available_time", "assumed"),
-    *("encounter_id", "source_ref", "coding", "combine"),
+_READ = (
+    *("subject_id", "time", "available_time", "value", "text_value", "comparator"),
+    *("unit_system", "unit_code", "unit_text", "status", "component"),
 )
-_ORDER = ("subject_id", "time", "code", "numeric_value")
+"""Columns that decide what becomes of a row; the others are fetched for the rows that remain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +70,27 @@ def map_observations(
         If the account does not add up.
     """
     catalogue = catalogue.with_feature_type()
-    rows = observations.with_row_index("row").with_columns(
-        pl.col("available_time").is_null().alias("assumed"),
-        pl.col("available_time").fill_null(pl.col("time")),
+    codings = choose_codings(observations["codings"], catalogue)
+    found = find_features(codings, catalogue)
+    is_known = found["feature"].is_not_null()
+    unmapped = (
+        codings.filter(~is_known)
+        .to_frame()
+        .group_by("coding")
+        .len("n")
+        .sort("n", "coding", descending=[True, False])
     )
-    rows = attach_feature(rows, catalogue)
-    unknown = rows.filter(pl.col("feature").is_null())
-    unmapped = unknown.group_by("coding").len("n").sort("n", "coding", descending=[True, False])
-    known = read_values(rows.filter(pl.col("feature").is_not_null()), catalogue)
+    rows = (
+        observations.select(_READ)
+        .hstack(found)
+        .with_row_index("row")
+        .filter(is_known)
+        .with_columns(
+            pl.col("available_time").is_null().alias("assumed"),
+            pl.col("available_time").fill_null(pl.col("time")),
+        )
+    )
+    known = read_values(rows, catalogue)
     replaced = superseded(known, as_of)
     if replaced.any():
         known = known.with_columns(
@@ -87,55 +100,64 @@ def map_observations(
             .alias("reason")
         )
     refused = known.filter(pl.col("reason").is_not_null())
-    good = known.lazy().filter(pl.col("reason").is_null()).select(_KEPT).collect()
-    charted = _events(sum_outlets(merge_repeats(good)))
-    totals = derive_gcs_total(charted)
+    good = known.select(
+        *("row", "subject_id", "time", "feature", "numeric_value", "text", "available_time", "assumed"),
+        pl.when("summed").then("coding").alias("outlet"),
+        pl.lit(False).alias("derived"),
+    ).filter(known["reason"].is_null())
+    totals = derive_gcs_total(merge_repeats(good.filter(pl.col("feature").is_in([*PARTS, TOTAL]))))
+    merged = sum_outlets(merge_repeats(pl.concat([good, totals])))
     counts = {
         "observations": observations.height,
-        "events": charted.height,
+        "events": merged.height - totals.height,
         "derived": totals.height,
-        "unmapped": unknown.height,
-        "merged": good.height - charted.height,
+        "unmapped": observations.height - known.height,
+        "merged": good.height - (merged.height - totals.height),
         "quarantined": refused.height,
     }
     _check_account(counts)
     return Mapping(
-        events=pl.concat([charted, totals]).sort(_ORDER).cast({"code": pl.String}),
-        quarantine=_quarantine(refused),
+        events=_events(merged, observations),
+        quarantine=_quarantine(refused, observations),
         unmapped=unmapped,
         counts=counts,
     )
 
 
-def _events(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(
+def _events(rows: pl.DataFrame, observations: pl.DataFrame) -> pl.DataFrame:
+    return rows.hstack(observations.select("encounter_id", "source_ref")[rows["row"]]).select(
         "subject_id",
         "time",
-        pl.col("feature").alias("code"),
+        pl.col("feature").cast(pl.String).alias("code"),
         "numeric_value",
         pl.col("text").alias("text_value"),
         "available_time",
         "encounter_id",
         "source_ref",
-        pl.lit(False).alias("derived"),
+        "derived",
     )
 
 
-def _quarantine(refused: pl.DataFrame) -> pl.DataFrame:
+def _quarantine(refused: pl.DataFrame, observations: pl.DataFrame) -> pl.DataFrame:
+    origin = observations.select("source_file", "source_line", "source_ref")[refused["row"]]
     unit = pl.coalesce("unit_code", "unit_text").str.slice(0, 20)
-    return refused.select(
-        pl.lit(STAGE).alias("stage"),
-        "reason",
-        "source_file",
-        "source_line",
-        "source_ref",
-        "component",
-        pl.col("feature").cast(pl.String),
-        pl.when(pl.col("reason") == str(Reason.UNIT_UNKNOWN))
-        .then(pl.format("unit {}", unit))
-        .alias("detail"),
-        pl.lit(False).alias("whole"),
-    ).cast(empty("quarantine").schema)
+    return (
+        refused.hstack(origin)
+        .select(
+            pl.lit(STAGE).alias("stage"),
+            "reason",
+            "source_file",
+            "source_line",
+            "source_ref",
+            "component",
+            pl.col("feature").cast(pl.String),
+            pl.when(pl.col("reason") == str(Reason.UNIT_UNKNOWN))
+            .then(pl.format("unit {}", unit))
+            .alias("detail"),
+            pl.lit(False).alias("whole"),
+        )
+        .cast(empty("quarantine").schema)
+    )
 
 
 def _check_account(counts: dict[str, int]) -> None:

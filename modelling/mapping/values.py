@@ -42,7 +42,9 @@ def attach_conversion(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     taken, and without that none.
     """
     units = ["feature", "unit_system", "unit_code", "unit_text"]
-    kinds = rows.select(units).unique()
+    # Sources that never use a column need no comparison of it.
+    given = [name for name in units if name == "feature" or rows[name].null_count() < rows.height]
+    kinds = rows.select(given).unique()
     as_ucum = (
         catalogue.conversions.filter(pl.col("unit_system") == UCUM)
         .drop("unit_system")
@@ -51,7 +53,8 @@ def attach_conversion(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     as_text = catalogue.conversions.filter(pl.col("unit_system").is_null()).drop("unit_system")
     code, text = pl.col("unit_code").replace("", None), pl.col("unit_text").replace("", None)
     known = (
-        kinds.with_columns(
+        kinds.with_columns(pl.lit(None, pl.String).alias(name) for name in units if name not in given)
+        .with_columns(
             pl.when(pl.col("unit_system") == UCUM).then(strip_annotations(code)).alias("ucum"),
             fold_text(pl.coalesce(code, text)).alias("text"),
             (code.is_not_null() | text.is_not_null()).alias("declared"),
@@ -59,13 +62,15 @@ def attach_conversion(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         .join(as_ucum, on=["feature", "ucum"], how="left")
         .join(as_text, left_on=["feature", "text"], right_on=["feature", "unit_code"], how="left")
         .select(
-            *units,
+            *given,
             "declared",
             pl.coalesce("factor_ucum", "factor").alias("factor"),
             pl.coalesce("offset_ucum", "offset").alias("offset"),
         )
     )
-    joined = rows.join(known, on=units, how="left", nulls_equal=True, maintain_order="left")
+    # The joined columns are set beside the others, which a join of all of them would copy.
+    found = rows.select(given).join(known, on=given, how="left", nulls_equal=True, maintain_order="left")
+    joined = rows.hstack(found.drop(given))
     stated = ~pl.col("declared")
     return joined.with_columns(
         pl.when(stated).then(pl.col("stated_factor")).otherwise("factor").alias("factor"),
@@ -73,14 +78,14 @@ def attach_conversion(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     )
 
 
-def attach_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Add ``level``, ``level_name`` and ``by_name`` to rows of ordinal and categorical features.
+def read_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Return ``place``, ``level``, ``named`` and ``by_name`` of rows of ordinal and categorical features.
 
     A text is matched against the level's names; a number is the level itself or, where levels are ranges,
-    falls into one.
+    falls into one. ``named`` is the number of the level in the catalogue's table, null where it has none.
     """
     names = catalogue.levels.select("feature", "level", pl.col("synonyms").alias("folded")).explode("folded")
-    labels = catalogue.levels.select("feature", "level", level_name="name")
+    labels = catalogue.levels.with_row_index("named").select("feature", "level", "named")
     ranged = catalogue.levels.filter(pl.col("at_most").is_not_null())["feature"].unique()
     bounds = (
         catalogue.levels.filter(pl.col("feature").is_in(ranged.implode()))
@@ -90,7 +95,13 @@ def attach_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     text = pl.when(pl.col("value").is_null()).then(fold_text(pl.col("text_value")))
     number = pl.col("converted") + pl.when(pl.col("sign") == ">").then(JUST_ABOVE).otherwise(0.0)
     return (
-        rows.with_columns(text.alias("folded"), number.fill_nan(None).alias("at_most"))
+        rows.select(
+            "place",
+            "feature",
+            "converted",
+            text.alias("folded"),
+            number.fill_nan(None).alias("at_most"),
+        )
         .join(
             names.rename({"level": "named_level"}),
             on=["feature", "folded"],
@@ -99,50 +110,56 @@ def attach_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         )
         .sort("at_most", nulls_last=False)
         .join_asof(bounds, on="at_most", by="feature", strategy="forward", check_sortedness=False)
-        .sort("row")
-        .with_columns(
+        .select(
+            "place",
+            "feature",
             pl.coalesce(
                 "named_level",
                 pl.when(pl.col("feature").is_in(ranged.implode()))
                 .then(pl.col("ranged_level"))
                 .otherwise("converted"),
-            ).alias("level")
+            ).alias("level"),
+            pl.col("named_level").is_not_null().alias("by_name"),
         )
-        .join(labels, on=["feature", "level"], how="left", maintain_order="left")
-        .with_columns(pl.col("named_level").is_not_null().alias("by_name"))
-        .drop("folded", "at_most", "named_level", "ranged_level")
+        .join(labels, on=["feature", "level"], how="left")
+        .drop("feature")
+    )
+
+
+def _attach_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Add ``level``, ``named`` and ``by_name`` of :func:`read_levels`; null, and false, of other rows."""
+    levelled = read_levels(rows.with_row_index("place").filter(~pl.col("continuous")), catalogue)
+    columns = {
+        "level": pl.repeat(None, rows.height, dtype=pl.Float64, eager=True),
+        "named": pl.repeat(None, rows.height, dtype=pl.UInt32, eager=True),
+        "by_name": pl.repeat(value=False, n=rows.height, dtype=pl.Boolean, eager=True),
+    }
+    return rows.with_columns(
+        column.scatter(levelled["place"], levelled[name]).alias(name) for name, column in columns.items()
     )
 
 
 def read_values(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Add ``numeric_value``, ``text`` and ``reason`` (null where the value is usable) to rows with a feature.
+    """Add ``numeric_value``, ``text``, ``summed`` and ``reason`` (null where the value is usable).
 
-    ``rows`` carries ``row``, ``feature``, ``stated_*`` and the columns of the ``observations`` contract.
+    ``rows`` carries ``feature`` (an Enum of the catalogue's), ``stated_factor``, ``stated_offset`` and value,
+    text, comparator and unit of the ``observations`` contract.
     """
-    facts = catalogue.features.select(
-        "feature", "kind", "requires_unit", "combine", pl.col("comparators").fill_null("")
+    facts = catalogue.features.sort("feature").select(
+        (pl.col("kind") == "continuous").alias("continuous"),
+        "requires_unit",
+        (pl.col("combine") == "sum").alias("summed"),
+        pl.col("comparators").fill_null(""),
     )
-    rows = attach_conversion(
-        read_texts(rows.join(facts, on="feature", how="left", maintain_order="left")), catalogue
-    )
+    feature = rows["feature"].to_physical()
+    rows = attach_conversion(read_texts(rows.hstack([column.gather(feature) for column in facts])), catalogue)
     rows = rows.with_columns(
         (pl.col("number") * pl.col("factor").fill_null(1.0) + pl.col("offset").fill_null(0.0)).alias(
             "converted"
         )
     )
-    continuous = pl.col("kind") == "continuous"
-    levelled = attach_levels(rows.filter(~continuous), catalogue)
-    rows = pl.concat(
-        [
-            rows.filter(continuous).with_columns(
-                pl.lit(None, pl.Float64).alias("level"),
-                pl.lit(None, pl.String).alias("level_name"),
-                pl.lit(False).alias("by_name"),
-            ),
-            levelled,
-        ],
-        how="diagonal",
-    )
+    rows = _attach_levels(rows, catalogue)
+    continuous = pl.col("continuous")
     # Few values have a comparator; splitting the list for every row would take a tenth of the time.
     bounds = pl.when(pl.col("sign").is_not_null()).then(pl.col("comparators")).str.split(" ")
     reason = (
@@ -162,7 +179,7 @@ def read_values(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         .then(pl.lit(str(Reason.UNIT_UNKNOWN)))
         .when(pl.col("requires_unit") & pl.col("factor").is_null())
         .then(pl.lit(str(Reason.UNIT_MISSING)))
-        .when(~continuous & pl.col("level_name").is_null())
+        .when(~continuous & pl.col("named").is_null())
         .then(pl.lit(str(Reason.VALUE_UNKNOWN_LEVEL)))
     )
     return rows.with_columns(
@@ -172,5 +189,5 @@ def read_values(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         .otherwise("level")
         .cast(pl.Float32)
         .alias("numeric_value"),
-        pl.when(~continuous).then(pl.col("level_name")).alias("text"),
+        catalogue.levels["name"].gather(rows["named"]).alias("text"),
     )

@@ -20,7 +20,7 @@ def _shape(
         "encounter_id": pl.col("encounter").cast(pl.String),
         "time": pl.col("charttime"),
         "available_time": pl.col("storetime"),
-        "codings": pl.col("codings"),
+        "codings": pl.concat_list("coding"),
         "comparator": pl.lit(None, pl.String),
         "text_value": pl.lit(None, pl.String),
         "unit_system": pl.lit(None, pl.String),
@@ -34,16 +34,13 @@ def _shape(
         **columns,
     }
     # Every item's coding is made once and shared by its rows.
-    items = rows.select(pl.col("itemid").unique()).with_columns(
-        pl.concat_list(pl.concat_str(pl.lit(f"{system}|"), pl.col("itemid").cast(pl.String))).alias("codings")
-    )
+    items = rows["itemid"].unique().sort()
+    texts = items.to_frame().select(pl.concat_str(pl.lit(f"{system}|"), pl.col("itemid").cast(pl.String)))
+    coding = texts.to_series().gather(items.search_sorted(rows["itemid"])).alias("coding")
     return (
-        rows.lazy()
-        .join(items.lazy(), on="itemid", how="left", maintain_order="left")
-        .with_columns(time_column("charttime"), time_column("storetime"))
+        rows.with_columns(coding, time_column("charttime"), time_column("storetime"))
         .select("subject_id", *(expression.alias(name) for name, expression in columns.items()))
         .select(pl.col(name).cast(dtype) for name, dtype in schema.items())
-        .collect()
     )
 
 

@@ -33,7 +33,7 @@ TABLES: tuple[tuple[str, str, Schema, Shaper], ...] = (
 """Table, alias of its code system, columns, and what makes observations of its rows."""
 Beside = Callable[..., dict[str, int]]
 """Maps files that lie beside the tables: called with folder, encounters and ``progress``; returns counts."""
-ROWS_A_SHARD = 400_000
+ROWS_A_SHARD = 200_000
 """Rows of catalogue items that a shard is planned for."""
 SHARDS_AT_A_TIME = 2
 """Shards that are mapped at a time; memory grows with it."""
