@@ -167,6 +167,7 @@ def poisoned_too(site: Site) -> None:
     poisoned(site)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "faults", "prepare"),
     [

@@ -206,6 +206,7 @@ def test_an_encoder_learns_a_shape_and_is_reproducible() -> None:
     np.testing.assert_array_equal(first, run())
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_writes(tmp_path: Path) -> None:
     data = cohort()
     contenders = [one for one in baseline_contenders(InputCache()) if one.name in ("NEWS2", "MEWS")]

@@ -54,6 +54,7 @@ def test_every_invariant_that_the_docs_name_is_a_test() -> None:
     assert not {name for name in named if f"def {name}(" not in code}
 
 
+@pytest.mark.slow
 def test_no_encoder_and_no_fusion_sees_a_held_out_patient(stays: Ward, tmp_path: Path) -> None:
     """MedM2T 1.7.3 and 1.7.4: encoders of other folds, bins of all data. Here held-out rows move no weight."""
     split = split_subjects(stays.samples, tuning_share=0.2, held_out_share=0.3, seed=1)

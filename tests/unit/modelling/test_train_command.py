@@ -73,6 +73,7 @@ def test_a_run_starts_from_another_only_with_the_same_test_patients(data: Path, 
     assert allowed.exit_code == 0, allowed.output
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_same_command_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
     more = ("--set", "epochs=16", "--set", "patience=16", "--set", "batch_size=4", "--json")
     whole = CliRunner().invoke(app, arguments(data, tmp_path / "whole", *more))
