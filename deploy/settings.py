@@ -179,6 +179,17 @@ class Storage(_Section):
         "sqlite:///var/nightingale.sqlite", description="SQLAlchemy URL of ledger, watermarks, history."
     )
     audit: Path = Field(Path("var/audit"), description="Audit log of every FHIR interaction, one file a day.")
+    audit_days: int = Field(
+        6 * 366, ge=1, description="Days for which the audit log is kept; older files are removed each night."
+    )
+    audit_patients: Literal["hmac", "plain"] = Field(
+        "hmac", description="Whether the audit log names patients by keyed digests, or plainly as BALP does."
+    )
+    audit_key_env: str | None = Field(
+        None,
+        description="Environment variable with the digests' key in hexadecimal digits; unset, each process "
+        "draws one, and entries of two processes cannot be linked.",
+    )
     metrics: Path = Field(
         Path("var/metrics"), description="Folder of the last run's Prometheus metrics (textfile collector)."
     )

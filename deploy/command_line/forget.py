@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +23,10 @@ def forget_command(
         list[str] | None, typer.Option(help="Further encounter id, of runs whose folders are gone.")
     ] = None,
     audit_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the audit log's key, in hexadecimal digits.")
+        str | None,
+        typer.Option(
+            help="Environment variable with the audit log's key; unset, that of storage.audit_key_env."
+        ),
     ] = None,
     scan: Annotated[
         list[Path] | None, typer.Option(help="Further folder to search, such as Airflow's logs.")
@@ -39,20 +41,14 @@ def forget_command(
 
     Example: nightingale forget --patient 4711 --config site.toml
     """
-    from deploy.errors import SettingsError
     from deploy.forget.erase import ForgetError, forget
+    from deploy.night.auditing import audit_key
     from deploy.settings import load_settings
 
     console = Console()
     settings = load_settings(config)
-    key = None
-    if audit_key_env:
-        try:
-            key = bytes.fromhex(os.environ[audit_key_env])
-        except (KeyError, ValueError):
-            raise SettingsError(
-                f"{audit_key_env} must hold the audit log's key in hexadecimal digits"
-            ) from None
+    variable = audit_key_env or settings.storage.audit_key_env
+    key = audit_key(variable) if variable else None
     if not yes:
         typer.confirm(f"Forget one patient at {settings.site.name} for good?", abort=True)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def death(where: str, text: str, *, wiring: Wiring | None = None, **fields: Any)
     return Case(
         name=f"kill -9 {text}",
         group="night",
-        wiring=wiring or Wiring(),
+        wiring=replace(wiring or Wiring(), shards=2),
         prepare=killed(where, whole=bool(fields.get("whole"))),
         injected=died(KILLED),
         **fields,
@@ -60,7 +61,7 @@ def set_model(site: Site) -> None:
     folder = site.folder / "model"
     shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("__pycache__"))
     config = site.folder / "nightingale.toml"
-    text = config.read_text("utf-8").replace("shards = 2", f'shards = 2\nmodel = "{folder}"')
+    text = config.read_text("utf-8").replace("[night]\n", f'[night]\nmodel = "{folder}"\n')
     config.write_text(text, encoding="utf-8")
 
 

@@ -86,6 +86,8 @@ class Wiring:
         Key of a SMART client, and its algorithm; None for a server that asks for nothing.
     images
         Whether radiographs are read; decoding them costs a process.
+    shards
+        Into how many shards subjects are split: two where a night dies between them, else one, which is faster.
     source, settings
         Further lines of the settings file's ``[source]`` and ``[night]`` sections.
     """
@@ -95,6 +97,7 @@ class Wiring:
     writing: Literal["fhir", "ndjson"] = "fhir"
     signing: tuple[Any, str, Path] | None = None
     images: bool = False
+    shards: int = 1
     source: str = ""
     settings: str = ""
 
@@ -260,10 +263,11 @@ kind = "{wiring.writing}"
 [storage]
 runs = "{site.folder / "runs"}"
 models = "{site.folder / "models"}"
+audit = "{site.folder / "audit"}"
 database = "sqlite:///{site.folder / "nightingale.sqlite"}"
 
 [night]
-shards = 2
+shards = {wiring.shards}
 {wiring.settings}
 """
     path = site.folder / "nightingale.toml"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from deploy.errors import NightFailed
 from deploy.metrics.textfile import write_run_metrics
 from deploy.night.accounts import summarise
+from deploy.night.auditing import prune_audit
 from deploy.night.connections import export_folder
 from deploy.night.run import EMBEDDINGS, Run
 from deploy.settings import Settings
@@ -32,7 +34,7 @@ def failures(run: Run, summary: dict[str, Any]) -> list[str]:
 
 
 def settle_accounts(settings: Settings, run: Run) -> dict[str, Any]:
-    """Write ``summary.json``, remove downloads of a good night, and fail a night that is not in order.
+    """Write ``summary.json``, remove what a good night need not keep, and fail a night that is not in order.
 
     Raises
     ------
@@ -54,6 +56,7 @@ def settle_accounts(settings: Settings, run: Run) -> dict[str, Any]:
     shutil.rmtree(run.path / EMBEDDINGS, ignore_errors=True)
     if found:
         raise NightFailed("; ".join(found))
+    prune_audit(settings, today=datetime.now(UTC).date())
     if not settings.storage.keep_downloads:
         shutil.rmtree(run.path / "downloads", ignore_errors=True)
         shutil.rmtree(export_folder(settings, run), ignore_errors=True)

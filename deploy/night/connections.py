@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from deploy.errors import SettingsError
+from deploy.night.auditing import audit_log
 from deploy.night.run import Run
 from deploy.settings import Auth, Settings
 from fhir_adapter.images.archive import FolderArchive, ImageArchive
@@ -19,7 +19,7 @@ from fhir_adapter.sources import BulkSource, FolderSource, SearchSource
 from fhir_adapter.sources.part import Source
 from fhir_adapter.store import Watermarks, open_engine, upgrade
 from fhir_adapter.transport import Auth as Credentials
-from fhir_adapter.transport import Interaction, RetryPolicy, Transport
+from fhir_adapter.transport import RetryPolicy, Transport
 from fhir_adapter.waveforms.archive import WaveformArchive
 
 READ_TYPES = (
@@ -30,7 +30,6 @@ READ_TYPES = (
     "ImagingStudy",
 )
 WRITE_TYPES = ("RiskAssessment", "Device", "Provenance", "DocumentReference")
-Audit = Callable[[Interaction], None]
 
 
 def secret(variable: str | None, field: str, *, connection: str | None = None) -> str:
@@ -113,10 +112,8 @@ def credentials(
     )
 
 
-def source_transport(
-    settings: Settings, *, audit: Audit | None = None, retry: RetryPolicy | None = None
-) -> Transport:
-    """Open a client of the FHIR server that is read.
+def source_transport(settings: Settings, *, retry: RetryPolicy | None = None) -> Transport:
+    """Open a client of the FHIR server that is read; every interaction is audited.
 
     Raises
     ------
@@ -135,15 +132,13 @@ def source_transport(
         allowed_origins=source.allowed_origins,
         ca_bundle=source.ca_bundle,
         proxy=source.proxy,
-        audit=audit,
+        audit=audit_log(settings),
         retry=retry,
     )
 
 
-def destination_transport(
-    settings: Settings, *, audit: Audit | None = None, retry: RetryPolicy | None = None
-) -> Transport:
-    """Open a client of the FHIR server that is written to.
+def destination_transport(settings: Settings, *, retry: RetryPolicy | None = None) -> Transport:
+    """Open a client of the FHIR server that is written to; every interaction is audited.
 
     Raises
     ------
@@ -169,7 +164,7 @@ def destination_transport(
         extra_headers=settings.source.extra_headers if settings.destination.base_url is None else {},
         ca_bundle=settings.source.ca_bundle,
         proxy=settings.source.proxy,
-        audit=audit,
+        audit=audit_log(settings),
         retry=retry,
     )
 
@@ -211,7 +206,7 @@ def waveform_archive(settings: Settings) -> WaveformArchive:
 
 
 def pacs_transport(settings: Settings, *, retry: RetryPolicy | None = None) -> Transport:
-    """Open a client of the PACS.
+    """Open a client of the PACS; every interaction is audited.
 
     Raises
     ------
@@ -226,6 +221,7 @@ def pacs_transport(settings: Settings, *, retry: RetryPolicy | None = None) -> T
         auth=credentials(images.auth, images.base_url, settings, section="images", scopes="system/*.read"),
         ca_bundle=settings.source.ca_bundle,
         proxy=settings.source.proxy,
+        audit=audit_log(settings),
         retry=retry,
     )
 

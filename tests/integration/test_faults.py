@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
 
 from deploy.faults.case import Case, play
 from deploy.faults.cases import all_cases
-from deploy.faults.site import Hospital, Wiring
+from deploy.faults.loopback import Answer, Request
+from deploy.faults.site import Hospital, Wiring, open_site
 from deploy.faults.table import quiet
 
 CASES = {case.name: case for case in all_cases()}
@@ -42,6 +45,28 @@ def test_nothing_is_lost_and_nothing_is_doubled(name: str, hospital: Hospital, t
         result = play(CASES[name], hospital, tmp_path / "site")
     assert (result.problems, result.lost, result.duplicated) == ((), 0, 0)
     assert result.injected > 0
+
+
+def test_every_request_of_a_night_is_in_the_audit_log_and_no_patient(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+    with open_site(hospital, tmp_path / "site", wiring=Wiring(images=True), faults=lambda clock: ()) as site:
+        handle = site.saboteur.handle
+
+        def watched(request: Request) -> Answer:
+            seen.append(request.headers["x-request-id"])
+            return handle(request)
+
+        site.saboteur.handle = watched
+        assert site.short_night()["counts"]["confirmed"] > 0
+    text = "".join(path.read_text("utf-8") for path in (tmp_path / "site" / "audit").iterdir())
+    events = [json.loads(line) for line in text.splitlines()]
+    assert sorted(event["entity"][0]["what"]["identifier"]["value"] for event in events) == sorted(seen)
+    assert {event["subtype"][0]["code"] for event in events} >= {"search-type", "read", "batch"}
+    queries = [base64.b64decode(item["query"]) for e in events for item in e["entity"] if "query" in item]
+    ids = {name for kind, name in hospital.store.current if kind in ("Patient", "Encounter", "Observation")}
+    assert not any(name in text or name.encode() in b" ".join(queries) for name in ids)
 
 
 def test_the_menu_is_long_and_its_dishes_have_names() -> None:

@@ -1,5 +1,6 @@
 import ca.uhn.fhir.context.FhirContext;
 import ca.uhn.fhir.context.support.DefaultProfileValidationSupport;
+import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.context.support.IValidationSupport.IssueSeverity;
 import ca.uhn.fhir.validation.FhirValidator;
 import ca.uhn.fhir.validation.SingleValidationMessage;
@@ -17,6 +18,7 @@ import org.hl7.fhir.common.hapi.validation.support.SnapshotGeneratingValidationS
 import org.hl7.fhir.common.hapi.validation.support.UnknownCodeSystemWarningValidationSupport;
 import org.hl7.fhir.common.hapi.validation.support.ValidationSupportChain;
 import org.hl7.fhir.common.hapi.validation.validator.FhirInstanceValidator;
+import org.hl7.fhir.r4.model.CodeSystem;
 
 /**
  * HL7's instance validator on FHIR R4 JSON, offline.
@@ -27,10 +29,23 @@ import org.hl7.fhir.common.hapi.validation.validator.FhirInstanceValidator;
  */
 public class ValidateFhir {
     private static final ObjectMapper JSON = new ObjectMapper();
+    private static final String OBSERVATION_VALUE = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue";
+
+    /**
+     * The code system as R4 shipped it in 2019, and the one code that we write and that HL7 Terminology has added
+     * since (version 4.0.0 of the code system, to which HL7's AI Transparency guide binds).
+     */
+    private static CodeSystem observationValue(IValidationSupport shipped) {
+        CodeSystem values = ((CodeSystem) shipped.fetchCodeSystem(OBSERVATION_VALUE)).copy();
+        values.addConcept().setCode("AIAST").setDisplay("Artificial Intelligence asserted");
+        return values;
+    }
 
     public static void main(String[] args) throws Exception {
         FhirContext context = FhirContext.forR4();
+        DefaultProfileValidationSupport shipped = new DefaultProfileValidationSupport(context);
         PrePopulatedValidationSupport own = new PrePopulatedValidationSupport(context);
+        own.addCodeSystem(observationValue(shipped));
         List<Path> files = new java.util.ArrayList<>();
         for (int i = 0; i < args.length; i++) {
             if (args[i].equals("--load")) {
@@ -42,8 +57,8 @@ public class ValidateFhir {
         UnknownCodeSystemWarningValidationSupport unknown = new UnknownCodeSystemWarningValidationSupport(context);
         unknown.setNonExistentCodeSystemSeverity(IssueSeverity.WARNING);
         FhirInstanceValidator instance = new FhirInstanceValidator(new ValidationSupportChain(
-                new DefaultProfileValidationSupport(context),
                 own,
+                shipped,
                 new SnapshotGeneratingValidationSupport(context),
                 new CommonCodeSystemsTerminologyService(context),
                 new InMemoryTerminologyServerValidationSupport(context),

@@ -194,6 +194,18 @@ def test_what_cannot_be_recorded_does_not_go_on(tmp_path: Path) -> None:
         http.get_json("metadata")
 
 
+def test_an_event_cut_off_by_a_full_disk_costs_itself_only(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, IDENTITY)
+    with serving(ward) as home, Transport(home.base, audit=log) as http:
+        http.get_json("metadata")
+        (path,) = tmp_path.iterdir()
+        path.write_bytes(path.read_bytes() + b'{"resourceType":"Audit')
+        http.get_json("metadata")
+    first, torn, last = path.read_text("utf-8").splitlines()
+    assert torn == '{"resourceType":"Audit'
+    assert json.loads(first)["resourceType"] == json.loads(last)["resourceType"] == "AuditEvent"
+
+
 def test_old_days_are_pruned_and_nothing_else(tmp_path: Path) -> None:
     for name in (
         "audit-2019-12-31.jsonl",
