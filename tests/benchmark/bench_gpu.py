@@ -258,7 +258,7 @@ def training(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             if not ours:
-                float(loss)
+                float(loss.detach())
 
     return run, network
 
@@ -370,6 +370,18 @@ def agreement(name: str, data: Dataset, settings: dict[str, Any], device: str, s
     }
 
 
+def joined(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one result of several runs, of which a row is taken from the first that has it."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    agreed: dict[str, dict[str, Any]] = {}
+    for result in results:
+        for row in result["rows"]:
+            rows.setdefault((row["model"], row["what"]), row)
+        for found in result["agreement"]:
+            agreed.setdefault(found["model"], found)
+    return {"rows": list(rows.values()), "agreement": list(agreed.values())}
+
+
 def table(result: dict[str, Any]) -> str:
     """Return the measurements as Markdown tables."""
     rows = result["rows"]
@@ -438,8 +450,12 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="small encoders: a rehearsal, not a measurement")
     parser.add_argument("--warm", action="store_true", help="only compile the encoders, into torch's cache")
     parser.add_argument("--commit", help="of a tree that has no .git")
+    parser.add_argument("--table", type=Path, nargs="+", help="print what these files hold, measure nothing")
     parser.add_argument("--json", type=Path, default=PROJECT / "var" / "benchmarks" / "gpu.json")
     options = parser.parse_args()
+    if options.table:
+        print(table(joined([json.loads(path.read_text("utf-8")) for path in options.table])))
+        return 0
     begun = time.monotonic()
     result: dict[str, Any] = {"machine": machine(options.device), "rows": [], "agreement": []}
     result["machine"]["commit"] = options.commit or result["machine"]["commit"]

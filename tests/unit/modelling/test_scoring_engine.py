@@ -304,7 +304,7 @@ def test_a_full_gpu_halves_the_batches_of_the_network(tmp_path: Path) -> None:
     long_stays = ward(
         tmp_path, n=48, seed=7, values=200, ecg_share=0.0, image_share=0.0
     )  # about 800 values each
-    model = fresh_model(long_stays, "mufuse", device="cuda:0", width=256, inner=1024)
+    model = fresh_model(long_stays, "mufuse", device="cuda:0", width=256, value_width=256, inner=1024)
     clean = score(model, long_stays, explain=False)
     sizes: list[int] = []
     model.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
