@@ -84,11 +84,21 @@ def read_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     A text is matched against the level's names; a number is the level itself or, where levels are ranges,
     falls into one. ``named`` is the number of the level in the catalogue's table, null where it has none.
     """
-    names = catalogue.levels.select("feature", "level", pl.col("synonyms").alias("folded")).explode("folded")
     labels = catalogue.levels.with_row_index("named").select("feature", "level", "named")
     ranged = catalogue.levels.filter(pl.col("at_most").is_not_null())["feature"].unique()
+    plain = pl.col("value").is_not_null() & ~pl.col("feature").is_in(ranged.implode())
+    numbers = rows.filter(plain).select(
+        "place", "feature", pl.col("converted").alias("level"), pl.lit(False).alias("by_name")
+    )
+    levels = pl.concat([numbers, _read_texts_and_ranges(rows.filter(~plain), catalogue, ranged)])
+    return levels.join(labels, on=["feature", "level"], how="left").drop("feature")
+
+
+def _read_texts_and_ranges(rows: pl.DataFrame, catalogue: Catalogue, ranged: pl.Series) -> pl.DataFrame:
+    names = catalogue.levels.select("feature", "level", pl.col("synonyms").alias("folded")).explode("folded")
+    is_ranged = pl.col("feature").is_in(ranged.implode())
     bounds = (
-        catalogue.levels.filter(pl.col("feature").is_in(ranged.implode()))
+        catalogue.levels.filter(is_ranged)
         .select("feature", pl.col("at_most").fill_null(float("inf")), ranged_level="level")
         .sort("at_most")
     )
@@ -96,11 +106,7 @@ def read_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     number = pl.col("converted") + pl.when(pl.col("sign") == ">").then(JUST_ABOVE).otherwise(0.0)
     return (
         rows.select(
-            "place",
-            "feature",
-            "converted",
-            text.alias("folded"),
-            number.fill_nan(None).alias("at_most"),
+            "place", "feature", "converted", text.alias("folded"), number.fill_nan(None).alias("at_most")
         )
         .join(
             names.rename({"level": "named_level"}),
@@ -114,15 +120,10 @@ def read_levels(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             "place",
             "feature",
             pl.coalesce(
-                "named_level",
-                pl.when(pl.col("feature").is_in(ranged.implode()))
-                .then(pl.col("ranged_level"))
-                .otherwise("converted"),
+                "named_level", pl.when(is_ranged).then(pl.col("ranged_level")).otherwise("converted")
             ).alias("level"),
             pl.col("named_level").is_not_null().alias("by_name"),
         )
-        .join(labels, on=["feature", "level"], how="left")
-        .drop("feature")
     )
 
 

@@ -215,3 +215,8 @@ def read_table(
 def time_column(name: str) -> pl.Expr:
     """Return a column of ``YYYY-MM-DD HH:MM:SS`` wall times in UTC; unreadable times become null."""
     return to_utc(pl.col(name).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")).alias(name)
+
+
+def with_times(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of a large table with ``charttime`` and ``storetime`` as moments."""
+    return rows.with_columns(time_column("charttime"), time_column("storetime"))

@@ -1,10 +1,12 @@
-"""Rows of chartevents, labevents and outputevents as observations, coded as MIMIC-IV on FHIR codes them."""
+"""Rows of chartevents, labevents and outputevents as observations, coded as MIMIC-IV on FHIR codes them.
+
+Rows come with ``line`` and their times as moments (:func:`modelling.mimic.files.with_times`).
+"""
 
 from __future__ import annotations
 
 import polars as pl
 
-from modelling.mimic.files import time_column
 from validation.contracts import empty
 
 CORRECTED = "(?i)corrected"
@@ -38,7 +40,7 @@ def _shape(
     texts = items.to_frame().select(pl.concat_str(pl.lit(f"{system}|"), pl.col("itemid").cast(pl.String)))
     coding = texts.to_series().gather(items.search_sorted(rows["itemid"])).alias("coding")
     return (
-        rows.with_columns(coding, time_column("charttime"), time_column("storetime"))
+        rows.with_columns(coding)
         .select("subject_id", *(expression.alias(name) for name, expression in columns.items()))
         .select(pl.col(name).cast(dtype) for name, dtype in schema.items())
     )

@@ -185,7 +185,7 @@ def read_observations(mimic: Path, *, catalogue: Catalogue, work: Path) -> pl.Da
     said = []
     for name, alias, schema, shape in TABLES:
         path = _chartevents(mimic, work) if name == "icu/chartevents" else table_path(mimic, name)
-        rows = pl.concat(list(files.batches(files.scan_table(path, schema), path)))
+        rows = files.with_times(pl.concat(list(files.batches(files.scan_table(path, schema), path))))
         said.append(shape(rows, system=catalogue.system_url(alias), source_file=path.name))
     return pl.concat(said)
 

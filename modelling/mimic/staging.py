@@ -1,7 +1,8 @@
 """One pass over a large table: rows of catalogue items by shard of subject, all other items counted.
 
-Rows wait in memory up to a limit and are then written as Parquet parts, so that memory does not grow with the
-table. A table of which parts were written leaves a marker when it is through, and is not read again.
+Rows wait in memory up to a limit and are then written as a Parquet part, sorted by shard, so that memory does
+not grow with the table and a shard is read without the others. A table of which parts were written leaves a
+marker when it is through, and is not read again.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from pathlib import Path
 import polars as pl
 
 from modelling.mapping.folder import Progress, shard_of
-from modelling.mimic.files import Schema, batches, scan_table
+from modelling.mimic.files import Schema, batches, scan_table, with_times
 from validation.contracts import write_json
 
-ROWS_IN_MEMORY = 1_000_000
+ROWS_IN_MEMORY = 2_000_000
+ROWS_A_GROUP = 16_384
+"""Rows of a part that are read together; about as many as a part holds of a shard, or more."""
 
 
 class Staging:
-    """The rows of one table, by shard.
+    """The rows of one table, by shard, with their times as moments.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ class Staging:
             n += batch.height
             known = batch["itemid"].is_in(wanted)
             counts.append(batch["itemid"].filter(~known).value_counts())
-            self._wait(batch.filter(known))
+            self._wait(with_times(batch.filter(known).rechunk()))
             progress(stage, n, 0)
         self.rows = n
         if counts:
@@ -86,21 +89,23 @@ class Staging:
     def _write(self) -> None:
         if not self._n_waiting:
             return
-        rows = pl.concat(self._waiting).with_columns(
-            shard_of(pl.col("subject_id"), self.n_shards).cast(pl.UInt32).alias("shard")
+        rows = (
+            pl.concat(self._waiting)
+            .with_columns(shard_of(pl.col("subject_id"), self.n_shards).cast(pl.UInt32).alias("shard"))
+            .sort("shard", maintain_order=True)
         )
-        for (shard,), part in rows.partition_by("shard", as_dict=True, include_key=False).items():
-            path = self.folder / f"{shard:04d}" / f"{self._parts:06d}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_parquet(path, compression="lz4", statistics=False)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows.write_parquet(
+            self.folder / f"{self._parts:06d}.parquet", compression="lz4", row_group_size=ROWS_A_GROUP
+        )
         self._parts += 1
         self._waiting, self._n_waiting = [], 0
 
     def read(self, shard: int) -> pl.DataFrame:
         """Return one shard's rows, in the table's order."""
         if self._parts:
-            files = sorted((self.folder / f"{shard:04d}").glob("*.parquet"))
-            return pl.concat([pl.read_parquet(file) for file in files]) if files else pl.DataFrame()
+            parts = sorted(self.folder.glob("*.parquet"))
+            return pl.scan_parquet(parts).filter(pl.col("shard") == shard).drop("shard").collect()
         if not self._waiting:
             return pl.DataFrame()
         waiting = pl.concat(self._waiting)
