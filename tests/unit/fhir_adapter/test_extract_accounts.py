@@ -105,6 +105,33 @@ def test_a_line_over_the_limit_is_skipped_and_the_others_keep_their_numbers(tmp_
         assert summary.pulled == 4
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a/b",
+        "%2e%2e",
+        "x'); DROP TABLE ledger;--",
+        "a\0b",
+        "a\nb",
+        "x" * 65,
+    ],
+)
+def test_an_id_that_would_climb_or_inject_costs_its_line(key: str, tmp_path: Path) -> None:
+    before = {path for path in tmp_path.parent.rglob("*") if not path.is_relative_to(tmp_path)}
+    stranger = observation("c") | {"subject": {"reference": f"Patient/{key}"}}
+    summary = extract(lines(observation(key), stranger, observation("b")), tmp_path)
+    rows, quarantine = tables(summary, tmp_path)
+    assert rows["source_ref"].to_list() == ["Observation/b"]
+    assert quarantine.sort("source_line").select("source_line", "reason").rows() == [
+        (1, "resource.id_invalid"),
+        (2, "subject.missing"),
+    ]
+    assert not any(key in str(cell) for row in quarantine.rows() for cell in row)
+    assert {path for path in tmp_path.parent.rglob("*") if not path.is_relative_to(tmp_path)} == before
+
+
 @pytest.mark.parametrize("depth", [600, 5_000, 100_000])
 def test_deep_nesting_costs_one_line(depth: int, tmp_path: Path) -> None:
     bomb = b'{"resourceType":"Observation","id":"x","status":' + b"[" * depth + b"]" * depth + b"}\n"

@@ -331,7 +331,12 @@ def broken_documents() -> dict[str, tuple[dict[str, Any], str]]:
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
         zipped.writestr("../../../../tmp/evil", "x")
+    laughs = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd"><!ENTITY b "&a;&a;">]><x>&b;</x>'
     return {
+        "aECG with a DTD": (
+            document(attachment(laughs, contentType="application/xml", title="ecg.xml")),
+            "attachment.type_not_supported",
+        ),
         "hash": (document(good[0], good[1] | {"hash": "AAAA"}), "attachment.hash_mismatch"),
         "size": (document(good[0], good[1] | {"size": 5}), "attachment.hash_mismatch"),
         "base64": (document({"title": "rec.hea", "data": "%%%"}), "attachment.missing"),
