@@ -30,8 +30,9 @@ SHARDED = ("events", "recordings", "images")
 class MappedFolder:
     """Contract tables of a folder; a table that the folder lacks is empty, those with None may be None.
 
-    ``findings`` are what machines said of recordings; ``diagnoses``, ``suspicions`` (of infection) and
-    ``image_labels`` serve as labels alone, since they are known afterwards.
+    ``findings`` are what machines said of recordings; ``diagnoses``, ``procedures``, ``suspicions`` (of
+    infection), ``supports`` (of organs) and ``image_labels`` serve as labels alone, since they are known
+    afterwards.
     """
 
     root: Path
@@ -43,7 +44,9 @@ class MappedFolder:
     samples: pl.DataFrame | None
     findings: pl.DataFrame | None = None
     diagnoses: pl.DataFrame | None = None
+    procedures: pl.DataFrame | None = None
     suspicions: pl.DataFrame | None = None
+    supports: pl.DataFrame | None = None
     image_labels: pl.DataFrame | None = None
 
 
@@ -99,7 +102,9 @@ def read_mapped(root: Path) -> MappedFolder:
         samples=optional("samples"),
         findings=optional("findings"),
         diagnoses=optional("diagnoses"),
+        procedures=optional("procedures"),
         suspicions=optional("suspicions"),
+        supports=optional("supports"),
         image_labels=optional("image_labels"),
         **parts,
     )
@@ -122,10 +127,17 @@ def labelled_cohort(folder: MappedFolder, task: str) -> LabelledCohort:
     elif asked.label == "cardiovascular":
         if folder.diagnoses is None:
             raise CohortError(f"task {task!r} needs the table of diagnoses")
-        made = cardiovascular_samples(folder.recordings, folder.encounters, folder.diagnoses)
+        made = cardiovascular_samples(
+            folder.recordings, folder.encounters, folder.diagnoses, folder.procedures
+        )
         found = LabelledCohort(samples=made.samples, classes=CLASSES)
     else:
-        facts = Facts(events=folder.events, diagnoses=folder.diagnoses, suspicions=folder.suspicions)
+        facts = Facts(
+            events=folder.events,
+            diagnoses=folder.diagnoses,
+            suspicions=folder.suspicions,
+            supports=folder.supports,
+        )
         # A stay without any value is counted as skipped by the scoring, not left out of the cohort.
         asked = replace(asked, needs_value=False)
         made = training_samples(folder.encounters, folder.outcomes, task=asked, facts=facts)
