@@ -17,3 +17,18 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no open data at {folder}; set NIGHTINGALE_DATA to run this test")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long each kind of test took, so that the slow kind is known."""
+    seconds: dict[str, float] = {}
+    tests: dict[str, set[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and report.nodeid.startswith("tests/"):
+                kind = report.nodeid.split("/")[1]
+                seconds[kind] = seconds.get(kind, 0.0) + report.duration
+                tests.setdefault(kind, set()).add(report.nodeid)
+    told = [f"{kind} {len(tests[kind])} in {seconds[kind]:.0f} s" for kind in sorted(seconds)]
+    if told:
+        terminalreporter.write_line("tests by kind: " + ", ".join(told))
