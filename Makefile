@@ -57,6 +57,15 @@ lock: setup-dev ## Resolve the locks again
 	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build -o requirements.lock
 	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --extra build --extra test --extra docs -c requirements.lock -o requirements-dev.lock
 
+.PHONY: lock-celery
+lock-celery: setup-dev ## Resolve the lock of Celery workers again
+	$(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-deps deploy/airflow/celery.in -c deploy/containers/requirements.lock -o deploy/airflow/celery.lock
+
+.PHONY: test-celery
+test-celery: setup-dev ## Airflow on two Celery workers, PostgreSQL and Redis; one worker is killed (minutes)
+	@$(VENV)/uv pip install --quiet --python $(VENV)/python --target var/celery --no-deps --require-hashes -r deploy/airflow/celery.lock
+	@PYTHONPATH=$(CURDIR)/var/celery $(VENV)/python -m pytest -q tests/integration/test_airflow_celery.py
+
 .PHONY: bench
 bench: setup-dev ## Every claim of speed beside a named peer, whole nights at 1, 10 and 100 times the demo hospital
 	@$(VENV)/python tests/benchmark/bench.py

@@ -1,7 +1,7 @@
 """Scale-out: Celery workers beside a split Airflow, with Redis as their broker.
 
 Each worker takes shards as mapped tasks; on several machines they share the run folder's file system. The
-Celery provider of Airflow is not part of the runtime lock: ``pip install -r deploy/airflow/celery.txt``.
+Celery provider of Airflow has a lock of its own (``deploy/airflow/celery.lock``), beside the runtime's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def celery_provider() -> Prerequisite:
         "apache-airflow-providers-celery",
         "installed" if found else None,
         "Airflow on several workers",
-        "pip install -r deploy/airflow/celery.txt",
+        "pip install --no-deps --require-hashes -r deploy/airflow/celery.lock",
     )
 
 

@@ -5,8 +5,9 @@ ways of a row take turns, five times each. The table gives the median rate, the 
 processor seconds of one repetition and the peak resident memory of each process. ``--json`` writes all of it with
 machine, versions and commit.
 
-Rows of the night and of the write-back are measured by their own modules, since their peers are other sizes
-and another server.
+Nights are measured by :mod:`bench_night`: their peer is the smaller night. They run once at each size, with
+every stage's processor time and memory beside them, since a hundred hospitals five times are no benchmark but
+a day's work.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -45,6 +47,8 @@ class Row:
         What the peer is.
     needs
         A file below NIGHTINGALE_DATA without which the row is left out.
+    program
+        A program without which the row is left out.
     """
 
     name: str
@@ -53,6 +57,15 @@ class Row:
     peer: str
     against: str
     needs: str | None = None
+    program: str | None = None
+
+    def lacks(self, data: Path) -> str | None:
+        """Say what the row needs and this machine lacks, if anything."""
+        if self.needs and not (data / self.needs).is_file():
+            return f"{self.needs} is not below NIGHTINGALE_DATA"
+        if self.program and not shutil.which(self.program):
+            return f"{self.program} is not on this machine"
+        return None
 
 
 ROWS = (
@@ -114,6 +127,14 @@ ROWS = (
         "bench_networks:medfuse_step_released",
         "released layout: fp32, batches of 16, an absent image encoded as zeros",
     ),
+    Row(
+        "write-back to HAPI",
+        "scores",
+        "bench_write_back:batches",
+        "bench_write_back:one_by_one",
+        "one PUT each, through the same ledger, checks and reconciliation",
+        program="java",
+    ),
 )
 
 
@@ -156,7 +177,7 @@ class Way:
         """End the process."""
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=120)
 
     def median(self, key: str) -> float:
         """Return the median of a figure over the repetitions."""
@@ -207,6 +228,7 @@ def compare(row: Row, work: Path, repeat: int) -> dict[str, Any]:
         "times_less_processor": per_unit[1] / per_unit[0] if per_unit[0] else None,
         "ours_megabytes": max(run["megabytes"] for run in ours.runs),
         "peer_megabytes": max(run["megabytes"] for run in peer.runs),
+        "load_average": os.getloadavg()[0],
         "runs": {"ours": ours.runs, "peer": peer.runs},
     }
 
@@ -242,6 +264,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def rate(number: float) -> str:
+    """Return three digits of a small rate, all of a large one."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the comparisons as a Markdown table."""
     lines = [
@@ -251,7 +278,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         less = row["times_less_processor"]
         lines.append(
-            f"| {row['name']} | {row['ours_per_second']:,.0f} {row['unit']}/s | {row['peer_per_second']:,.0f}/s "
+            f"| {row['name']} | {rate(row['ours_per_second'])} {row['unit']}/s | {rate(row['peer_per_second'])}/s "
             f"| {row['times_faster']:.2f} | {f'{less:.2f}' if less else '-'} "
             f"| {row['ours_megabytes']:,.0f} / {row['peer_megabytes']:,.0f} | {row['against']} |"
         )
@@ -265,7 +292,7 @@ def main() -> int:
     )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="Parts of the names of rows; 'night' and 'write-back' too.")
+    parser.add_argument("--only", nargs="*", help="Parts of the names of rows; 'night' too.")
     parser.add_argument("--nights", type=int, nargs="+", default=[1, 10, 100], help="Demo hospitals a night.")
     parser.add_argument("--json", type=Path, default=PROJECT / "var" / "benchmarks" / "bench.json")
     options = parser.parse_args()
@@ -288,8 +315,8 @@ def main() -> int:
         for number, row in enumerate(ROWS):
             if not wanted(row.name):
                 continue
-            if row.needs and not (data / row.needs).is_file():
-                result["left_out"][row.name] = f"{row.needs} is not below NIGHTINGALE_DATA"
+            if lacking := row.lacks(data):
+                result["left_out"][row.name] = lacking
                 continue
             result["rows"].append(compare(row, Path(folder) / str(number), options.repeat))
             found = result["rows"][-1]
@@ -299,32 +326,20 @@ def main() -> int:
             import bench_night
 
             result["nights"] = bench_night.measure(Path(folder) / "nights", options.nights)
+            result["rows"] += bench_night.rows(result["nights"])
             save()
-        if wanted("write-back"):
-            found = subprocess.run(
-                [sys.executable, str(HERE / "bench_write_back.py")],
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=PROJECT,
-            )
-            if found.returncode:
-                result["left_out"]["write-back"] = found.stderr.strip().splitlines()[-1:] or "failed"
-            else:
-                result["write_back"] = found.stdout
     save()
     facts = result["machine"]
+    loads = [row["load_average"] for row in result["rows"] if "load_average" in row]
     print(
-        f"\n{facts['processor']}, {facts['cores']} cores, load average at start {facts['load_at_start']:.1f}, "
+        f"\n{facts['processor']}, {facts['cores']} cores, load average {min(loads, default=0):.0f} to "
+        f"{max(loads, default=0):.0f}, commit {facts['commit'][:12]}, {result['seconds']:.0f} s in all\n"
     )
-    print(f"commit {facts['commit'][:12]}, {result['seconds']:.0f} s in all\n")
     print(table(result["rows"]))
     if "nights" in result:
         import bench_night
 
         print("\n" + bench_night.table(result["nights"]))
-    if "write_back" in result:
-        print("\n" + result["write_back"])
     for name, why in result["left_out"].items():
         print(f"left out: {name}: {why}")
     return 0

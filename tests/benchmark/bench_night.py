@@ -123,6 +123,28 @@ def measure(work: Path, sizes: list[int]) -> list[dict[str, Any]]:
     return result
 
 
+def rows(nights: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each larger night beside the smallest, as rows of :mod:`bench`'s table."""
+    first, *larger = nights
+    return [
+        {
+            "name": f"whole night at {entry['times']} x",
+            "unit": "encounters",
+            "against": f"the night at {first['times']} x",
+            "ours_per_second": entry["encounters"] / entry["seconds"],
+            "peer_per_second": first["encounters"] / first["seconds"],
+            "times_faster": entry["encounters"] / entry["seconds"] * first["seconds"] / first["encounters"],
+            "times_less_processor": first["processor"]
+            / first["encounters"]
+            * entry["encounters"]
+            / entry["processor"],
+            "ours_megabytes": entry["megabytes"],
+            "peer_megabytes": first["megabytes"],
+        }
+        for entry in larger
+    ]
+
+
 def table(nights: list[dict[str, Any]]) -> str:
     """Return the nights as two Markdown tables: totals, and processor milliseconds an encounter by stage."""
     lines = [

@@ -1,20 +1,19 @@
-"""How fast scores reach a real HAPI server: batch Bundles beside one PUT each, in the same run.
+"""Ways of :mod:`bench` that write scores to a real HAPI server: batch Bundles, and one PUT each.
 
-Run: ``.venv/bin/python tests/benchmark/bench_write_back.py [--scores 1000] [--rounds 3]``
-
-Both ways go through the same ledger, checks and reconciliation, so the difference is the Bundle. Rounds
-alternate; every round is a new site on the emptied server. Printed: median scores a second of each way,
-of all rounds, their ratio, and the time of a second run of the same night, which sends nothing.
+Both go through the same ledger, checks and reconciliation, so the difference is the Bundle. Each way has a
+server of its own; every repetition writes the scores of another night of the same ward with a new ledger. Run
+alone as ``python tests/benchmark/bench.py --only write-back``.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
+import atexit
 import sys
-import tempfile
-import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "fhir_adapter"))
 
@@ -25,7 +24,8 @@ from fhir_adapter.store import Ledger
 from fhir_adapter.transport import Transport
 from fhir_adapter.write_back import FhirServer, build_resources, deliver
 
-WAYS = {"batch of 100": 100, "one PUT each": 1}
+Work = Callable[[], int]
+SCORES = 500
 
 
 def ward(http: Transport, n: int) -> None:
@@ -48,48 +48,38 @@ def ward(http: Transport, n: int) -> None:
         http.request("POST", "", json={"resourceType": "Bundle", "type": "transaction", "entry": entries})
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scores", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    resources = build_resources(
-        scores(*(score(number, basis=[]) for number in range(options.scores))),
-        card=CARD,
-        site="ward",
-        site_uri="https://ward.example",
-        partition=NIGHT,
-    )
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    again: list[float] = []
-    with HapiServer() as hapi, Transport(hapi.base_url) as http, tempfile.TemporaryDirectory() as folder:
-        for number in range(options.rounds + 1):
-            for way, size in WAYS.items():
-                hapi.empty()
-                ward(http, options.scores)
-                ledger = Ledger.open(f"sqlite:///{folder}/{number}-{size}.sqlite")
-                seconds = []
-                for expected in ("written", "unchanged"):
-                    server = FhirServer(http, strategy="put", bundle_size=size)
-                    start = time.perf_counter()
-                    summary = deliver(resources, ledger=ledger, destination=server, partition=NIGHT)
-                    seconds.append(time.perf_counter() - start)
-                    if getattr(summary, expected) != options.scores or not summary.complete:
-                        raise SystemExit(f"the night was not written: {summary.to_dict()}")
-                ledger.close()
-                if number:  # the first round warms the server
-                    rates[way].append(options.scores / seconds[0])
-                    again.append(seconds[1])
-    print(f"{options.scores} scores with Device, model card and Provenance, HAPI JPA on H2, SQLite ledger")
-    for way, found in rates.items():
-        print(
-            f"{way:<14} {statistics.median(found):8.0f} scores/s   rounds: {', '.join(f'{x:.0f}' for x in found)}"
+def _written(work: Path, bundle_size: int) -> Work:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    hapi = stack.enter_context(HapiServer())
+    http = stack.enter_context(Transport(hapi.base_url))
+    ward(http, SCORES)
+    nights = count()
+
+    def run() -> int:
+        night = next(nights)
+        keys = [str(uuid5(NAMESPACE_URL, f"night {night} score {number}")) for number in range(SCORES)]
+        rows = [score(number, score_key=key, basis=[]) for number, key in enumerate(keys)]
+        resources = build_resources(
+            scores(*rows), card=CARD, site="ward", site_uri="https://ward.example", partition=NIGHT
         )
-    ratio = statistics.median(rates["batch of 100"]) / statistics.median(rates["one PUT each"])
-    print(f"ratio          {ratio:8.2f}")
-    print(f"the same night again: {statistics.median(again):.2f} s, nothing sent")
+        ledger = Ledger.open(f"sqlite:///{work / f'{night}.sqlite'}")
+        server = FhirServer(http, strategy="put", bundle_size=bundle_size)
+        summary = deliver(resources, ledger=ledger, destination=server, partition=NIGHT)
+        ledger.close()
+        if summary.written != SCORES or not summary.complete:
+            raise RuntimeError(f"the night was not written: {summary.to_dict()}")
+        return SCORES
+
+    run()  # warms the server
+    return run
 
 
-if __name__ == "__main__":
-    main()
+def batches(work: Path) -> Work:
+    """Batch Bundles of 100 scores with Provenance."""
+    return _written(work, 100)
+
+
+def one_by_one(work: Path) -> Work:
+    """One request for each resource."""
+    return _written(work, 1)
