@@ -53,7 +53,10 @@ def fingerprint(config: TrainingConfig, model: str, seed: int, datasets: list[Da
 
 
 def _compiled(model: RiskModel, config: TrainingConfig, device: str) -> Callable[..., Tensor]:
-    return torch.compile(model, dynamic=True) if config.compile and device.startswith("cuda") else model
+    if not (config.compile and device.startswith("cuda")):
+        return model
+    torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is, with a warning
+    return torch.compile(model, dynamic=True)
 
 
 def fit_network(
