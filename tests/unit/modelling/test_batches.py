@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import FrameType
 
 import numpy as np
 import polars as pl
@@ -237,6 +240,31 @@ def test_build_batches_gives_every_sample_once(stays: Ward) -> None:
     batches = list(build_batches(**stays.tables(), encoding=fit(stays), token_budget=200))
     seen = torch.cat([batch.sample for batch in batches]).tolist()
     assert sorted(seen) == list(range(stays.samples.height)) and len(batches) > 3
+
+
+def calls(work: Callable[[], object]) -> int:
+    """Count the calls, of Python and of C, that this thread makes."""
+    count = 0
+
+    def count_calls(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(count_calls)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_batch_is_gathered_without_work_for_each_sample(stays: Ward) -> None:
+    dataset = prepare(**stays.tables(), encoding=fit(stays))
+    few = np.flatnonzero(dataset.all.present.all(1).numpy())[:2]
+    dataset.batch(few)  # what is done once is done
+    many = np.tile(few, 100)
+    assert len(dataset.batch(many)) == 200
+    assert calls(lambda: dataset.batch(few)) == calls(lambda: dataset.batch(many)) > 0
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 120), st.integers(1, 8))
