@@ -74,6 +74,10 @@ bench: setup-dev ## Every claim of speed beside a named peer, whole nights at 1,
 bench-profile: setup-dev ## Where the time goes: torch's profiler on MedFuse, Python's on scoring with explanations
 	@$(VENV)/python tests/benchmark/bench_profile.py
 
+.PHONY: bench-gpu
+bench-gpu: setup-dev ## On a GPU: every model beside the released loop, roofline, busy share, agreement with the CPU
+	@$(VENV)/python tests/benchmark/bench_gpu.py
+
 .PHONY: bench-map
 bench-map: setup-dev ## Rows/s and peak memory of mapping chartevents, beside pandas, row by row and gzip -dc
 	@$(VENV)/python tests/benchmark/bench_map.py --repeat 2
