@@ -456,6 +456,8 @@ def main() -> int:
     if options.table:
         print(table(joined([json.loads(path.read_text("utf-8")) for path in options.table])))
         return 0
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("there is no GPU here; --device cpu --small rehearses")
     begun = time.monotonic()
     result: dict[str, Any] = {"machine": machine(options.device), "rows": [], "agreement": []}
     result["machine"]["commit"] = options.commit or result["machine"]["commit"]
