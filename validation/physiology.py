@@ -172,13 +172,13 @@ class _Moments:
     def wrong_total(self, total: int, parts: list[int], tolerance: float) -> npt.NDArray[np.int64]:
         """Return totals that differ from their parts; moments without exactly one of each are left alone."""
         rows, moment, value = self._of(total)
-        chosen = np.flatnonzero(np.isin(self.feature, parts))
-        if not rows.size or not chosen.size:
-            return rows[:0]
         size = int(self.moment[-1]) + 1
-        at = self.moment[chosen]
-        total_of_parts = np.bincount(at, weights=self.value[chosen], minlength=size)
-        once = np.ones(size, dtype=np.bool_)
+        once = np.ones(rows.size, dtype=np.bool_)
+        total_of_parts = np.zeros(rows.size)
         for part in parts:
-            once &= np.bincount(self.moment[self.feature == part], minlength=size) == 1
-        return rows[once[moment] & (np.abs(value - total_of_parts[moment]) > tolerance)]
+            _, at, values = self._of(part)
+            if not at.size or not rows.size:
+                return rows[:0]
+            once &= np.bincount(at, minlength=size)[moment] == 1
+            total_of_parts += np.bincount(at, weights=values, minlength=size)[moment]
+        return rows[once & (np.abs(value - total_of_parts) > tolerance)]
