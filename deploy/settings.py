@@ -102,6 +102,11 @@ class Source(_Section):
     lookback_days: int | None = Field(
         None, ge=1, description="Ask only for resources changed in this many days before the prediction time."
     )
+    slice_hours: int | None = Field(
+        None,
+        ge=1,
+        description="With lookback_days: search so many hours of _lastUpdated at a time, side by side.",
+    )
     queries: dict[str, dict[str, str | list[str]]] = Field(
         default_factory=dict,
         description="Search parameters by resource type, such as Encounter.class = 'IMP'.",
@@ -126,6 +131,8 @@ class Source(_Section):
             raise ValueError("source.kind = 'folder' needs source.folder")
         if self.kind != "folder" and not self.base_url:
             raise ValueError(f"source.kind = '{self.kind}' needs source.base_url")
+        if self.slice_hours and not self.lookback_days:
+            raise ValueError("source.slice_hours needs source.lookback_days")
         return self
 
 

@@ -14,6 +14,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="TEXT", help="cases whose group or name holds this text")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results as JSON")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases side by side")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small batches: threads of torch and polars only collide
     from rich.console import Console
@@ -31,7 +32,7 @@ def main() -> None:
         for case in cases:
             console.print(f"{case.group:<9} {case.name}")
         return
-    results = play_all(cases, console=console)
+    results = play_all(cases, console=console, jobs=max(1, options.jobs))
     show(results, console=console)
     if options.json:
         write(results, options.json)

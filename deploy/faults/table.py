@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 from rich.console import Console
@@ -29,18 +34,44 @@ def quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def play_all(cases: Iterable[Case], *, console: Console) -> list[Result]:
-    """Play cases over one demo hospital; say how each ended as it ends."""
-    results = []
-    with tempfile.TemporaryDirectory(prefix="nightingale-faults-") as folder, quiet():
-        hospital = Hospital.build(Path(folder) / "hospital")
-        for case in cases:
-            with console.status(f"{case.group}: {case.name}"):
-                result = play(case, hospital, Path(folder) / "site")
+def play_all(cases: Iterable[Case], *, console: Console, jobs: int = 1) -> list[Result]:
+    """Play cases over one demo hospital; say how each ended, in their order.
+
+    Parameters
+    ----------
+    jobs
+        Processes that play cases side by side. Each case has a site, a server and a clock of its own.
+    """
+    with tempfile.TemporaryDirectory(prefix="nightingale-faults-") as name:
+        folder = Path(name)
+        Hospital.build(folder / "hospital")
+        results = []
+        for result in _played(list(cases), folder, jobs):
             results.append(result)
             mark = "holds " if result.passed else "FAILED"
-            console.print(f"{mark} {case.group:<9} {case.name}", highlight=False)
+            console.print(f"{mark} {result.group:<9} {result.case}", highlight=False)
     return results
+
+
+def _played(cases: list[Case], folder: Path, jobs: int) -> Iterator[Result]:
+    # spawned, not forked: a fork would take over threads of torch and polars that do not run in it
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        yield from pool.map(_play, [(case.group, case.name) for case in cases], repeat(folder))
+
+
+def _play(named: tuple[str, str], folder: Path) -> Result:
+    """Play one case in a worker; cases hold functions, so they travel by name."""
+    from deploy.faults.cases import all_cases
+
+    (case,) = (case for case in all_cases() if (case.group, case.name) == named)
+    with quiet():
+        return play(case, _hospital(folder / "hospital"), folder / f"site-{os.getpid()}")
+
+
+@cache
+def _hospital(folder: Path) -> Hospital:
+    return Hospital.build(folder)
 
 
 def show(results: list[Result], *, console: Console) -> None:

@@ -12,6 +12,7 @@ from deploy.metrics.textfile import write_run_metrics
 from deploy.night.accounts import summarise
 from deploy.night.auditing import prune_audit
 from deploy.night.connections import export_folder
+from deploy.night.remembered import remember_pulls
 from deploy.night.run import EMBEDDINGS, Run
 from deploy.settings import Settings
 
@@ -56,7 +57,9 @@ def settle_accounts(settings: Settings, run: Run) -> dict[str, Any]:
     shutil.rmtree(run.path / EMBEDDINGS, ignore_errors=True)
     if found:
         raise NightFailed("; ".join(found))
-    prune_audit(settings, today=datetime.now(UTC).date())
+    now = datetime.now(UTC)
+    remember_pulls(settings, run, now=now)
+    prune_audit(settings, today=now.date())
     if not settings.storage.keep_downloads:
         shutil.rmtree(run.path / "downloads", ignore_errors=True)
         shutil.rmtree(export_folder(settings, run), ignore_errors=True)

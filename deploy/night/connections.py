@@ -179,7 +179,14 @@ def open_source(settings: Settings, run: Run) -> Source:
     moment = run.moment
     since = moment - timedelta(days=source.lookback_days) if moment and source.lookback_days else None
     if source.kind == "search":
-        return SearchSource(transport, queries=source.queries, page_size=source.page_size, since=since)
+        return SearchSource(
+            transport,
+            queries=source.queries,
+            page_size=source.page_size,
+            since=since,
+            until=moment,
+            slice_length=timedelta(hours=source.slice_hours) if source.slice_hours else None,
+        )
     return BulkSource(
         transport,
         folder=export_folder(settings, run),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def take_census(settings: Settings, run: Run) -> list[dict[str, Any]]:
     list of dict
         One JSON-ready :class:`fhir_adapter.sources.Part` an extraction task.
     """
+    started = datetime.now(UTC)
     source = open_source(settings, run)
     downloads = run.path / "downloads"
     files: dict[str, list[Path]] = {"Patient": [], "Encounter": []}
@@ -64,6 +66,7 @@ def take_census(settings: Settings, run: Run) -> list[dict[str, Any]]:
             "accepted": accepted,
             "quarantined": census.quarantine.filter(pl.col("whole")).height,
             "eligible": samples.height + skipped.height,
+            "started": started.isoformat(),
         },
         run.path / "census.json",
     )

@@ -1,8 +1,12 @@
-"""The profiles of the site's nights in SQL; without its database a report lacks the trends, and no more."""
+"""The profiles of the site's nights, and how far each type was pulled, in SQL.
+
+Without its database a report lacks the trends, and no more.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,7 +14,8 @@ from datetime import datetime
 import polars as pl
 from sqlalchemy.exc import SQLAlchemyError
 
-from deploy.night.connections import database
+from deploy.night.accounts import read_json
+from deploy.night.connections import database, watermarks
 from deploy.night.run import DRY_PREFIX, Run
 from deploy.settings import Settings
 from validation.equations import Counts
@@ -53,6 +58,27 @@ def remember(
             )
     except (OSError, SQLAlchemyError) as error:
         log.warning("the profile of %s was not kept: %s", run.partition, type(error).__name__)
+
+
+def remember_pulls(settings: Settings, run: Run, *, now: datetime) -> None:
+    """Mark every clinical type that a good night pulled to its end, as of the start of the pull."""
+    if run.partition.startswith(DRY_PREFIX):
+        return
+    pulled: Counter[str] = Counter()
+    for path in run.path.glob("extract/*/summary.json"):
+        summary = read_json(path)
+        pulled[summary["resource_type"]] += summary["pulled"]
+    reached = datetime.fromisoformat(read_json(run.path / "census.json")["started"])
+    try:
+        engine = database(settings)
+        try:
+            marks = watermarks(settings, engine)
+            for kind, resources in sorted(pulled.items()):
+                marks.complete(kind, run=run.partition, reached=reached, resources=resources, now=now)
+        finally:
+            engine.dispose()
+    except (OSError, SQLAlchemyError) as error:
+        log.warning("how far %s pulled was not kept: %s", run.partition, type(error).__name__)
 
 
 def trends_until(settings: Settings, run: Run) -> pl.DataFrame | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from deploy.faults.cases import all_cases
 from deploy.faults.loopback import Answer, Request
 from deploy.faults.site import Hospital, Wiring, open_site
 from deploy.faults.table import quiet
+from deploy.night.connections import database, watermarks
+from deploy.night.remembered import remember_pulls
+from deploy.settings import load_settings
 
 CASES = {case.name: case for case in all_cases()}
 PLAYED = (
@@ -67,6 +71,27 @@ def test_every_request_of_a_night_is_in_the_audit_log_and_no_patient(
     queries = [base64.b64decode(item["query"]) for e in events for item in e["entity"] if "query" in item]
     ids = {name for kind, name in hospital.store.current if kind in ("Patient", "Encounter", "Observation")}
     assert not any(name in text or name.encode() in b" ".join(queries) for name in ids)
+
+
+def test_a_search_in_slices_reads_the_same_and_the_pull_is_marked(hospital: Hospital, tmp_path: Path) -> None:
+    counts = []
+    for source in ("", "lookback_days = 2\nslice_hours = 20"):
+        with open_site(
+            hospital, tmp_path / "site", wiring=Wiring(source=source), faults=lambda clock: ()
+        ) as site:
+            counts.append(site.short_night()["counts"])
+            parts = sorted(path.name for path in site.run.path.glob("extract/Observation*"))
+            settings = load_settings()
+            now = datetime.now(UTC)
+            remember_pulls(settings, site.run, now=now)
+            engine = database(settings)
+            marks = watermarks(settings, engine)
+            assert marks.was_pulled("Observation", run=site.run.partition)
+            mark = marks.get("Observation")
+            engine.dispose()
+        assert mark is not None and timedelta(0) < now - mark < timedelta(hours=1)
+    assert parts == ["Observation", "Observation-0000", "Observation-0001"]
+    assert counts[0] == counts[1]
 
 
 def test_the_menu_is_long_and_its_dishes_have_names() -> None:
