@@ -17,7 +17,7 @@ from modelling.mapping.folder import Progress, shard_of
 from modelling.mimic.files import Schema, batches, scan_table, with_times
 from validation.contracts import write_json
 
-ROWS_IN_MEMORY = 2_000_000
+ROWS_IN_MEMORY = 1_000_000
 ROWS_A_GROUP = 16_384
 """Rows of a part that are read together; about as many as a part holds of a shard, or more."""
 
