@@ -285,6 +285,26 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def show(result: dict[str, Any]) -> None:
+    """Print what was measured."""
+    facts = result["machine"]
+    loads = [
+        facts["load_at_start"],
+        *(row["load_average"] for row in result["rows"] if "load_average" in row),
+    ]
+    print(
+        f"\n{facts['processor']}, {facts['cores']} cores, load average {min(loads):.0f} to "
+        f"{max(loads):.0f}, commit {facts['commit'][:12]}, {result['seconds']:.0f} s in all\n"
+    )
+    print(table(result["rows"]))
+    if "nights" in result:
+        import bench_night
+
+        print("\n" + bench_night.table(result["nights"]))
+    for name, why in result["left_out"].items():
+        print(f"left out: {name}: {why}")
+
+
 def main() -> int:
     """Measure, print one table, write JSON."""
     parser = argparse.ArgumentParser(
@@ -295,7 +315,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="Parts of the names of rows; 'night' too.")
     parser.add_argument("--nights", type=int, nargs="+", default=[1, 10, 100], help="Demo hospitals a night.")
     parser.add_argument("--json", type=Path, default=PROJECT / "var" / "benchmarks" / "bench.json")
+    parser.add_argument("--table", type=Path, help="Measure nothing; print the tables of an earlier result.")
     options = parser.parse_args()
+    if options.table:
+        show(json.loads(options.table.read_text("utf-8")))
+        return 0
     if options.child:
         child(options.child[0], Path(options.child[1]))
         return 0
@@ -325,23 +349,14 @@ def main() -> int:
         if wanted("night"):
             import bench_night
 
-            result["nights"] = bench_night.measure(Path(folder) / "nights", options.nights)
+            result["nights"] = []
+            for size in options.nights:
+                result["nights"] += bench_night.measure(Path(folder) / "nights", [size])
+                save()
             result["rows"] += bench_night.rows(result["nights"])
             save()
     save()
-    facts = result["machine"]
-    loads = [row["load_average"] for row in result["rows"] if "load_average" in row]
-    print(
-        f"\n{facts['processor']}, {facts['cores']} cores, load average {min(loads, default=0):.0f} to "
-        f"{max(loads, default=0):.0f}, commit {facts['commit'][:12]}, {result['seconds']:.0f} s in all\n"
-    )
-    print(table(result["rows"]))
-    if "nights" in result:
-        import bench_night
-
-        print("\n" + bench_night.table(result["nights"]))
-    for name, why in result["left_out"].items():
-        print(f"left out: {name}: {why}")
+    show(result)
     return 0
 
 
