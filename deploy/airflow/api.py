@@ -116,7 +116,7 @@ class AirflowApi:
         timeout: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> str:
-        """Wait for the end of a run and return its state.
+        """Wait for the end of a run and return its state; a question that gets no answer is asked again.
 
         Raises
         ------
@@ -124,13 +124,19 @@ class AirflowApi:
             If it does not end in ``timeout`` seconds.
         """
         end = time.monotonic() + timeout
-        while (state := self.state(dag_id, run_id)) not in FINISHED:
+        while (state := self._state_or_unknown(dag_id, run_id)) not in FINISHED:
             if time.monotonic() > end:
                 raise DeployError(
                     f"{dag_id} was still {state} after {timeout:.0f} s: {self.tasks(dag_id, run_id)}"
                 )
             sleep(0.5)
         return state
+
+    def _state_or_unknown(self, dag_id: str, run_id: str) -> str:
+        try:
+            return self.state(dag_id, run_id)
+        except httpx.TransportError:  # an api-server that is busy or starts again does not end the night
+            return "unknown"
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
         """Return the state of each task instance, mapped ones with their index."""
