@@ -30,7 +30,7 @@ def test_a_lost_connection_does_not_end_the_waiting() -> None:
             elif (state := answers.pop(0) if answers else "running") is not None:
                 self.reply({"state": state})
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
             del format, args
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -39,6 +39,6 @@ def test_a_lost_connection_does_not_end_the_waiting() -> None:
         with AirflowApi(url, user="nightingale", password="x") as api:
             assert api.wait("night", "run", timeout=30, sleep=lambda _: None) == "success"
             assert answers == []
-            with pytest.raises(DeployError, match="still running after 0 s"):
+            with pytest.raises(DeployError, match="still running after"):
                 api.wait("night", "run", timeout=-1, sleep=lambda _: None)
         server.shutdown()
