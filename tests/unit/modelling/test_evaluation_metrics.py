@@ -123,9 +123,9 @@ def test_samples_of_one_subject_are_drawn_together() -> None:
 
 def test_a_thousand_resamples_of_four_thousand_scores_take_seconds() -> None:
     y, p = cohort(4000)
-    start = time.perf_counter()
+    start = time.process_time()
     classification_metrics(y, p, resamples=1000)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 def test_paired_difference_sees_a_better_model_and_no_difference_from_itself() -> None:
