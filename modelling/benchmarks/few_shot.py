@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -72,10 +73,19 @@ def divided(rows: Rows, labels: NDArray[np.int64], share: float, seed: int) -> t
 
 
 class Study:
-    """The two hospitals, encoded by one or another encoding."""
+    """The two hospitals, encoded by one or another encoding.
 
-    def __init__(self, cohort: Cohort, catalogue: CatalogueLike, config: TrainingConfig) -> None:
-        self.cohort, self.catalogue, self.config = cohort, catalogue, config
+    Parameters
+    ----------
+    steps_of
+        Fewer patients than this are trained on for more epochs, so that they make as many steps; early stopping
+        ends what does not get better.
+    """
+
+    def __init__(
+        self, cohort: Cohort, catalogue: CatalogueLike, config: TrainingConfig, *, steps_of: int = 0
+    ) -> None:
+        self.cohort, self.catalogue, self.config, self.steps_of = cohort, catalogue, config, steps_of
         self.samples = cohort.samples.with_columns(
             pl.Series("boolean_value", cohort.labels.astype(bool), pl.Boolean)
         )
@@ -112,6 +122,8 @@ class Study:
         train, tuning = divided(rows, self.cohort.labels, TUNING_SHARE, seed)
         held = self.encoded(tuning, encoding)
         config = self.config
+        if rows.size < self.steps_of:
+            config = replace(config, epochs=math.ceil(config.epochs * self.steps_of / rows.size))
         if start is not None:
             # Encoders are trained already; the whole network moves on from where it stands, more slowly.
             config = replace(config, pretrain_epochs=0, learning_rate=config.learning_rate / 2)
@@ -179,6 +191,7 @@ def run_study(study: Study, *, sizes: Sequence[int], draws: int, say: Say) -> di
         "test_events_of_b": int(study.cohort.labels[test_rows].sum()),
         "model": MODEL,
         "epochs": study.config.epochs,
+        "steps_of": study.steps_of,
         "rows": rows,
     }
 
@@ -232,6 +245,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument(
+        "--steps-of",
+        type=int,
+        default=0,
+        help="give fewer patients than this more epochs, for as many steps; 0 gives all the same epochs",
+    )
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     parser.add_argument("--picture", type=Path, help="also write the curves as PNG")
     arguments = parser.parse_args()
@@ -240,7 +259,7 @@ def main() -> None:
     try:
         cohort, catalogue = load_cohort(arguments.data, arguments.sets)
         result = run_study(
-            Study(cohort, catalogue, config),
+            Study(cohort, catalogue, config, steps_of=arguments.steps_of),
             sizes=arguments.sizes,
             draws=arguments.draws,
             say=lambda line: print(line, file=sys.stderr, flush=True),
