@@ -233,7 +233,7 @@ def draw(result: dict[str, Any]) -> Figure:
     axes.set(xscale="log", xlabel="Patients of hospital B", ylabel="AUROC")
     axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
     axes.minorticks_off()
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="best", frameon=False)
     return figure
 
 
