@@ -11,11 +11,17 @@ from deploy.faults.cases_search import once, quarantined, reasons
 from deploy.faults.loopback import Answer, Handle, Request
 from deploy.faults.menu import FOREVER
 from deploy.faults.pacs import BOUNDARY
-from deploy.faults.site import Site, Wiring
+from deploy.faults.site import Site, Wiring, change
 
 IMAGES = Wiring(images=True)
 QUERY = menu.get("/dicom-web/", "includefield")
 OBJECT = menu.get("/instances/")
+
+
+def unlisted(site: Site) -> None:
+    """Take the series out of every ImagingStudy, so that the PACS has to be asked for them."""
+    for number in range(sum(kind == "ImagingStudy" for kind, _ in site.store.current)):
+        change(site.store, "ImagingStudy", number, lambda item: {k: item[k] for k in item if k != "series"})
 
 
 def unclosed(request: Request, carry_on: Handle) -> Answer:
@@ -57,6 +63,7 @@ CASES = (
         name="query 503, then in order",
         group="dicomweb",
         wiring=IMAGES,
+        prepare=unlisted,
         faults=once(menu.status(503), on=QUERY),
         check=some_images,
     ),

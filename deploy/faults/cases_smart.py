@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -36,6 +38,7 @@ def signing(algorithm: str) -> tuple[Any, str, Path]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     folder = Path(tempfile.mkdtemp(prefix="nightingale-faults-key-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "key.pem").write_bytes(text)
     return key, algorithm, folder / "key.pem"
 
