@@ -38,7 +38,7 @@ class Limits:
     """
 
     max_line_bytes: int = 8 * MEGABYTE
-    block_bytes: int = 32 * MEGABYTE
+    block_bytes: int = 8 * MEGABYTE
     max_attachment_bytes: int = 100 * MEGABYTE
     max_samples: int = 2_000_000
     max_leads: int = 32

@@ -90,10 +90,12 @@ def _quantity(value: float, unit: str, code: str) -> dict[str, Any]:
 
 
 def write_lines(path: Path, count: int) -> None:
-    """Write synthetic lines to a file."""
-    with path.open("w", encoding="utf-8") as file:
+    """Write synthetic lines to a file, which is there whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
         for line in synthetic_lines(count):
             file.write(line + "\n")
+    temporary.replace(path)
 
 
 def run_adapter(path: Path) -> dict[str, float]:
@@ -180,6 +182,9 @@ def main() -> None:
     parser.add_argument("--resources", type=int, default=1_000_000)
     parser.add_argument("--sample", type=int, default=20_000)
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--files", type=Path, help="folder for the synthetic files; what is there is used again"
+    )
     parser.add_argument("--adapter-only", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.adapter_only:
@@ -188,8 +193,9 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, count in (("tenth", options.resources // 10), ("full", options.resources)):
-            path = Path(folder) / f"{name}.ndjson"
-            write_lines(path, count)
+            path = (options.files or Path(folder)) / f"observations-{count}.ndjson"
+            if not path.is_file():
+                write_lines(path, count)
             done = subprocess.run(
                 [sys.executable, __file__, "--adapter-only", str(path)],
                 check=True,
