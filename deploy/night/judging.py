@@ -17,22 +17,26 @@ from validation.image_quality import judge_images
 from validation.reasons import Reason
 from validation.rules import judge_events
 
+EXTRACTED = ("observations", "recordings", "images")
+
 
 def shard_name(shard: int) -> str:
     """Return the file name stem of a shard."""
     return f"{shard:04d}"
 
 
-def _extracted(run: Run, table: str, shard: int) -> pl.DataFrame:
-    """Return one shard of a table over all parts, in part order."""
-    frames = [empty(table)]
+def _extracted(run: Run, shard: int) -> dict[str, pl.DataFrame]:
+    """Return one shard of every extracted table over all parts, in part order.
+
+    A summary names the files of all shards, and is read by all shards: it is parsed once a shard, and only
+    what belongs to it becomes an object, so that a night of many parts and shards is not spent here.
+    """
+    frames = {table: [empty(table)] for table in EXTRACTED}
     for path in sorted(run.path.glob("extract/*/summary.json")):
-        summary = json.loads(path.read_text("utf-8"))
-        for fields in summary["manifests"]:
-            manifest = Manifest.from_dict(fields)
-            if manifest.table == table and manifest.shard == shard:
-                frames.append(read_table(manifest, folder=run.path))
-    return pl.concat(frames)
+        for fields in json.loads(path.read_bytes())["manifests"]:
+            if fields["shard"] == shard and fields["table"] in frames:
+                frames[fields["table"]].append(read_table(Manifest.from_dict(fields), folder=run.path))
+    return {table: pl.concat(parts) for table, parts in frames.items()}
 
 
 def _lines(frame: pl.DataFrame) -> int:
@@ -65,8 +69,8 @@ def validate(settings: Settings, run: Run, shard: int) -> dict[str, Any]:
     """Judge one shard's waveforms and images, and drop resources that another part already brought."""
     del settings
     name = shard_name(shard)
-    observations, repeated = _repeated(_extracted(run, "observations", shard), ["source_ref"])
-    came = {table: _extracted(run, table, shard) for table in ("recordings", "images")}
+    came = _extracted(run, shard)
+    observations, repeated = _repeated(came["observations"], ["source_ref"])
     recordings, repeated_recordings = _repeated(came["recordings"], ["recording_id"])
     images, repeated_images = _repeated(came["images"], ["image_id"])
     judged_recordings = judge_recordings(recordings, run.path)
