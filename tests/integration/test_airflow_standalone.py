@@ -58,6 +58,7 @@ def test_a_dry_run_through_rest_on_airflow_standalone(tmp_path: Path) -> None:
         home,
         {
             "NIGHTINGALE_CONFIG": str(config),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # standalone calls `airflow` by name
             "OMP_NUM_THREADS": "1",
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__HOST": "127.0.0.1",
