@@ -63,7 +63,8 @@ def site(folder: Path, base: str, extra: str = "") -> Path:
     path = folder / "site.toml"
     path.write_text(
         f'[source]\nkind = "search"\nbase_url = "{base}"\n'
-        f'[storage]\nruns = "{folder / "runs"}"\naudit = "{folder / "audit"}"\ndatabase = "sqlite:///{folder / "n.sqlite"}"\n'
+        f'[storage]\nruns = "{folder / "runs"}"\naudit = "{folder / "audit"}"\n'
+        f'database = "sqlite:///{folder / "n.sqlite"}"\n'
         f'[destination]\nkind = "fhir"\n{extra}',
         encoding="utf-8",
     )
