@@ -57,6 +57,11 @@ class Site(_Section):
     data_note: str | None = Field(
         None, description="A sentence shown on every report, such as 'synthetic data'."
     )
+    patients_in_report: bool = Field(
+        False,
+        description="Also write report/patients.html: every encounter's score. It stays in the run folder, "
+        "readable by its owner alone, and is never posted; the report itself never names a patient.",
+    )
 
     @field_validator("time_zone", "assume_zone")
     @classmethod

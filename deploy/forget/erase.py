@@ -112,6 +112,7 @@ def forget(
             tables.mend_manifests(folder)
         written = [settings.destination.folder] if settings.destination.folder.is_dir() else []
         lines = _clean_files([site, *written], ("*.ndjson", "*.ndjson.gz"), trace, texts.drop_or_untie)
+        lines += _clean_files([site], ("report/patients.html",), trace, texts.drop)
         events = _clean_files([settings.storage.audit], ("*.jsonl",), trace, texts.redact_event)
         ledger = database.clean_database(engine, trace)
         roots = [site, *written, settings.storage.models, settings.storage.audit, *scan]

@@ -73,6 +73,10 @@ def _queries(line: str) -> list[str]:
         return []
 
 
+def drop(line: str, trace: Trace) -> None:
+    """Drop a line of the patient."""
+
+
 def drop_or_untie(line: str, trace: Trace) -> str | None:
     """Drop a resource of the patient; a Provenance of many scores only loses those of the patient."""
     try:

@@ -34,6 +34,8 @@ from validation.report import (
     count_modalities,
     count_reasons,
     count_risk_levels,
+    render_patients,
+    write_patients,
     write_report,
 )
 
@@ -165,8 +167,22 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
     )
 
 
+def _patients(settings: Settings, run: Run) -> str | None:
+    if not settings.site.patients_in_report:
+        return None
+    return render_patients(
+        run.load_all("scores", "scores/*"),
+        run.load_all("skipped", "skipped/*"),
+        site=settings.site.name,
+        partition=run.partition,
+        data_notes=(settings.site.data_note,) if settings.site.data_note else (),
+    )
+
+
 def write_morning_report(settings: Settings, run: Run) -> Path:
     """Write ``report/index.html`` and ``report/report.json``, also of a night that stopped or broke off.
+
+    Where the site turns it on, ``report/patients.html`` beside them.
 
     Returns
     -------
@@ -176,6 +192,7 @@ def write_morning_report(settings: Settings, run: Run) -> Path:
     run.path.mkdir(parents=True, exist_ok=True)
     facts = gather_facts(settings, run, generated_at=datetime.now(UTC))
     page = write_report(run.path, facts)
+    write_patients(run.path, _patients(settings, run))
     delivered = deliver_report(settings, facts, page.read_text("utf-8"))
     if delivered:
         write_json(delivered, page.parent / "delivery.json")

@@ -132,6 +132,25 @@ def test_no_identifier_or_probability_of_a_row_reaches_the_report(reported) -> N
     assert [word for word in secret if word in written] == []
 
 
+def test_patients_are_listed_apart_and_only_where_the_site_asks(reported) -> None:
+    settings, run, _ = reported
+    scores, skipped = run.load_all("scores", "scores/*"), run.load_all("skipped", "skipped/*")
+    asked = settings.model_copy(
+        update={"site": settings.site.model_copy(update={"patients_in_report": True})}
+    )
+    index = write_morning_report(asked, run)
+    page = index.with_name("patients.html")
+    text = page.read_text("utf-8")
+    names = [*scores["encounter_id"], *skipped["encounter_id"]]
+    assert names and all(sum(name in line for line in text.splitlines()) == 1 for name in names)
+    assert "<script" not in text and "http:" not in text and "https:" not in text
+    assert page.stat().st_mode & 0o077 == 0
+    others = [path for path in index.parent.iterdir() if path != page]
+    assert not any(name in path.read_text("utf-8") for path in others for name in names)
+    write_morning_report(settings, run)  # turned off again
+    assert not page.exists()
+
+
 def test_a_stopped_night_says_why_and_gives_every_sample_its_reason(night) -> None:
     change, run = night
     settings = change(quarantined_share=0.001)

@@ -9,6 +9,7 @@ from validation.report.facts import (
     keep_presentable_codes,
 )
 from validation.report.page import render_page, write_report
+from validation.report.patients import render_patients, write_patients
 
 __all__ = [
     "ReportFacts",
@@ -18,5 +19,7 @@ __all__ = [
     "count_risk_levels",
     "keep_presentable_codes",
     "render_page",
+    "render_patients",
+    "write_patients",
     "write_report",
 ]

@@ -40,6 +40,36 @@ def render_page(facts: ReportFacts) -> str:
 
     All text is escaped; the page holds no script and loads nothing.
     """
+    tables = facts.profiles.tables() if facts.profiles else {}
+    decision = facts.gate.decision if facts.gate else None
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            facts=facts,
+            counts=facts.counts,
+            equations=check_equations(facts.counts),
+            outcome=OUTCOMES[decision] if decision else ("Not reached", "bad", "?"),
+            disclaimer=DISCLAIMER,
+            quarantined=_bars(with_explanations(facts.quarantined)),
+            skipped=_bars(with_explanations(facts.skipped)),
+            modalities=_bars(facts.modalities),
+            risk_levels=_bars(facts.risk_levels),
+            unmapped=_bars(keep_presentable_codes(facts.unmapped)),
+            features=_features(tables.get("features")),
+            wards=tables["wards"].to_dicts() if tables else [],
+            sources=tables["sources"].to_dicts() if tables else [],
+            drift=_drift(facts.drift),
+            score_chart=_score_chart(facts.score_bins),
+            calibration_chart=_calibration_chart(facts.calibration),
+            calibration=facts.calibration.to_dicts() if facts.calibration is not None else [],
+            trend_charts=_trend_charts(facts.trends),
+        )
+    )
+
+
+def templates() -> Environment:
+    """Return the pages' templates: all text is escaped, and a missing name is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -48,28 +78,7 @@ def render_page(facts: ReportFacts) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"share": _share, "whole": _whole, "short": _short, "plain": _plain}
-    tables = facts.profiles.tables() if facts.profiles else {}
-    decision = facts.gate.decision if facts.gate else None
-    return environment.get_template("page.html.j2").render(
-        facts=facts,
-        counts=facts.counts,
-        equations=check_equations(facts.counts),
-        outcome=OUTCOMES[decision] if decision else ("Not reached", "bad", "?"),
-        disclaimer=DISCLAIMER,
-        quarantined=_bars(with_explanations(facts.quarantined)),
-        skipped=_bars(with_explanations(facts.skipped)),
-        modalities=_bars(facts.modalities),
-        risk_levels=_bars(facts.risk_levels),
-        unmapped=_bars(keep_presentable_codes(facts.unmapped)),
-        features=_features(tables.get("features")),
-        wards=tables["wards"].to_dicts() if tables else [],
-        sources=tables["sources"].to_dicts() if tables else [],
-        drift=_drift(facts.drift),
-        score_chart=_score_chart(facts.score_bins),
-        calibration_chart=_calibration_chart(facts.calibration),
-        calibration=facts.calibration.to_dicts() if facts.calibration is not None else [],
-        trend_charts=_trend_charts(facts.trends),
-    )
+    return environment
 
 
 def write_report(run_folder: Path, facts: ReportFacts) -> Path:

@@ -150,6 +150,9 @@ def run(settings: Settings) -> Path:
     ]
     (folder / "scores").mkdir()
     pl.DataFrame(scores).write_parquet(folder / "scores" / "0000.parquet")
+    (folder / "report").mkdir()
+    listed = "".join(f"<tr><th>{name}-icu</th></tr>\n" for name, _ in patients)
+    (folder / "report" / "patients.html").write_text(f"<table>\n{listed}</table>\n", encoding="utf-8")
     lines = [
         json.dumps(
             {"resourceType": "Observation", "id": f"{name}-hr", "subject": {"reference": f"Patient/{name}"}}
@@ -246,7 +249,7 @@ def test_nothing_of_the_patient_stays_and_nothing_of_another_goes(
         assert word in after
     assert (erased.known, erased.arrays, erased.ledger_rows, erased.audit_events) == (True, 1, 2, 4)
     assert erased.rows == 5  # subject, event, image, refusal, score
-    assert erased.lines == 3  # download, RiskAssessment, Provenance
+    assert erased.lines == 4  # download, RiskAssessment, Provenance, list of patients
     assert ledger_ids(settings) == {key_of(BERT[0])}
     assert list((run / "arrays").rglob("*.npy")) == [run / "arrays" / "be" / f"{BERT[0]}.npy"]
 
