@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from deploy.servers.prerequisites import Prerequisite, require
-from deploy.servers.processes import ServerProcess, free_port
+from deploy.servers.processes import ServerProcess, ThrowawayServer, free_port
 
 START_TIMEOUT = 60.0
 HEARTBEAT_TIMEOUT = 300
@@ -49,7 +49,7 @@ def celery_provider() -> Prerequisite:
     )
 
 
-class Redis:
+class Redis(ThrowawayServer):
     """Context manager around a Redis server on a free loopback port, with a password of this start.
 
     Attributes
@@ -60,7 +60,6 @@ class Redis:
 
     def __init__(self, *, timeout: float = START_TIMEOUT) -> None:
         self._timeout = timeout
-        self._process: ServerProcess | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -88,14 +87,6 @@ class Redis:
             raise
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
-            process.clean()
 
 
 def celery_settings(

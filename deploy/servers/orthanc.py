@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from types import TracebackType
 from typing import Self
 
 import httpx
 
 from deploy.servers.prerequisites import ORTHANC_PLUGINS, orthanc, require
-from deploy.servers.processes import ServerProcess, free_port
+from deploy.servers.processes import ServerProcess, ThrowawayServer, free_port
 
 START_TIMEOUT = 30.0
 USER = "nightingale"
 
 
-class Orthanc:
+class Orthanc(ThrowawayServer):
     """Context manager around one Orthanc on a free loopback port, empty at start.
 
     Attributes
@@ -30,7 +29,6 @@ class Orthanc:
 
     def __init__(self, *, timeout: float = START_TIMEOUT) -> None:
         self._timeout = timeout
-        self._process: ServerProcess | None = None
         self.dicomweb_url = ""
         self.user, self.password = USER, secrets.token_urlsafe(18)
 
@@ -82,11 +80,3 @@ class Orthanc:
                 "SeriesMetadata": "Full",
             },
         }
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
-            process.clean()

@@ -7,17 +7,16 @@ import secrets
 import shutil
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from deploy.errors import ServerError
 from deploy.servers.prerequisites import POSTGRESQL_ROOT, postgresql, require
-from deploy.servers.processes import ServerProcess, free_port
+from deploy.servers.processes import ServerProcess, ThrowawayServer, free_port
 
 START_TIMEOUT = 30.0
 
 
-class PostgreSQL:
+class PostgreSQL(ThrowawayServer):
     """Context manager around one PostgreSQL cluster on a free loopback port; nothing stays.
 
     Durability is switched off: it is for tests.
@@ -32,7 +31,6 @@ class PostgreSQL:
 
     def __init__(self, *, timeout: float = START_TIMEOUT) -> None:
         self._timeout = timeout
-        self._process: ServerProcess | None = None
         self.url = self.jdbc_url = ""
         self.password = secrets.token_urlsafe(18)
 
@@ -68,14 +66,6 @@ class PostgreSQL:
         if done.returncode:
             raise ServerError(f"initdb failed with status {done.returncode}:\n{done.stderr[-2000:]}")
         return data
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
-            process.clean()
 
 
 def _as_postgres() -> list[str]:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 
 from deploy.errors import ServerError
 
@@ -122,3 +123,17 @@ class ServerProcess:
         """Remove the work folder."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.work)
+
+
+class ThrowawayServer:
+    """Base of context managers around one process whose folder goes with it."""
+
+    _process: ServerProcess | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+            process.clean()
