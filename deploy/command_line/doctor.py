@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from deploy.command_line.options import ConfigOption
 from deploy.doctor.check import Check, State
 
 app = typer.Typer(no_args_is_help=False, add_completion=False)
@@ -18,9 +18,7 @@ COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
 
 @app.command("doctor")
 def doctor_command(
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-    ] = None,
+    config: ConfigOption = None,
     hapi: Annotated[
         bool, typer.Option("--hapi", help="Fail also where `make demo FHIR=hapi` lacks a program.")
     ] = False,

@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from deploy.command_line.options import ConfigOption
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.command("forget")
 def forget_command(
     patient: Annotated[str, typer.Option(help="FHIR id of the patient.")],
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-    ] = None,
+    config: ConfigOption = None,
     encounter: Annotated[
         list[str] | None, typer.Option(help="Further encounter id, of runs whose folders are gone.")
     ] = None,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from deploy.command_line.options import ConfigOption
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command("health")
 def health_command(
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-    ] = None,
+    config: ConfigOption = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve /health and /metrics until Ctrl-C.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9464,

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.command_line.options import ConfigOption
+
 if TYPE_CHECKING:
     from modelling.registry.records import ModelRecord
     from modelling.registry.registry import Registry
@@ -20,9 +22,6 @@ app = typer.Typer(
     help="The registry of trained models: which one scores, and how it came to.",
 )
 console = Console()
-ConfigOption = Annotated[
-    Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-]
 By = Annotated[str, typer.Option("--by", help="Who decides; recorded.")]
 Why = Annotated[str, typer.Option("--why", help="Reason; recorded.")]
 Model = Annotated[str, typer.Argument(help="Digest of a model, or its first characters.")]

@@ -11,15 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.command_line.options import ConfigOption
+
 app = typer.Typer(add_completion=False)
 console = Console()
 
 
 @app.command("monitor")
 def monitor_command(
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-    ] = None,
+    config: ConfigOption = None,
     day: Annotated[str | None, typer.Option(help="Name of the run; unset, today's date.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from deploy.command_line.options import ConfigOption
 from deploy.command_line.progress import StageBars
 
 app = typer.Typer(add_completion=False)
@@ -25,9 +26,7 @@ def night_command(
         str | None,
         typer.Option(help="Score every ICU stay this long after its admission, such as icu+48h."),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-    ] = None,
+    config: ConfigOption = None,
     source: Annotated[
         str | None,
         typer.Option(help="Folder of NDJSON (or with fhir/, wfdb/, dicom/ in it), or a FHIR base address."),

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.command_line.runs import ConfigOption, find_run
+from deploy.command_line.options import ConfigOption
+from deploy.command_line.runs import find_run
 from deploy.errors import DeployError
 from validation.errors import ValidationError
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.command_line.runs import ConfigOption
+from deploy.command_line.options import ConfigOption
 
 app = typer.Typer(add_completion=False, help="The data-quality report of a night.")
 console = Console()

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.command_line.options import ConfigOption
 from deploy.command_line.progress import StageBars
 
 app = typer.Typer(add_completion=False)
@@ -19,9 +20,7 @@ console = Console()
 
 @app.command("retrain")
 def retrain_command(
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-    ] = None,
+    config: ConfigOption = None,
     data: Annotated[
         Path | None,
         typer.Option(

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from deploy.errors import DeployError
 from deploy.settings import load_settings
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-]
 
 
 class RunNotFound(DeployError):  # noqa: N818 - a state of the disk, not of the program

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.command_line.options import ConfigOption
 from deploy.command_line.progress import StageBars
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -30,9 +30,7 @@ def withdraw_command(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file; unset, the one that NIGHTINGALE_CONFIG names.")
-    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Mark written scores entered-in-error; a rerun of their night does not write them again.
 

@@ -13,7 +13,7 @@ from deploy.command_line.app import GROUPS, MODULES, build
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-NOT_COMMANDS = {"app", "progress", "runs"}
+NOT_COMMANDS = {"app", "progress", "options", "runs"}
 """Modules of the command line that others share."""
 
 
