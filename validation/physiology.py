@@ -91,7 +91,11 @@ def contradictions(
     numbers = {name: number for number, name in enumerate(columns.names)}
     asked = np.zeros(len(columns.names) + 1, dtype=np.bool_)  # the last entry serves feature -1
     asked[[numbers[name] for name in rules.features if name in numbers]] = True
-    rows = np.flatnonzero(asked.take(columns.feature, mode="wrap") & good & columns.numeric)
+    if columns.is_sorted:  # a value alone at its moment contradicts nothing
+        rows = np.flatnonzero(columns.shares_moment)
+        rows = rows[asked[columns.feature[rows]] & good[rows] & columns.numeric[rows]]
+    else:
+        rows = np.flatnonzero(asked.take(columns.feature, mode="wrap") & good & columns.numeric)
     if not rows.size:
         return rows
     moments = _Moments.of(columns, rows)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from validation.event_columns import EventColumns
+from validation.event_columns import EventColumns, FeatureLimits
 from validation.judgement import Judgement, quarantine_rows
 from validation.physiology import PAIRS, Contradictions, contradictions
 from validation.reasons import Reason
@@ -90,25 +90,29 @@ def judge_events(
         resource is refused entire is known only where its rows are counted.
     """
     rules = rules or EventRules()
-    limits = limits.select("code", "low", "high").sort("code")
+    allowed = FeatureLimits.of(limits)
     bounds = _boundaries(events)
 
-    def judge_piece(piece: int) -> Judgement:
+    def judge_piece(piece: int) -> npt.NDArray[np.uint8]:
         rows = events.slice(bounds[piece], bounds[piece + 1] - bounds[piece])
-        return _split(rows, _reasons(rows, limits, encounters, rules))
+        return _reasons(rows, allowed, encounters, rules)
 
     with ThreadPoolExecutor(max_workers=pl.thread_pool_size()) as threads:
-        pieces = list(threads.map(judge_piece, range(len(bounds) - 1)))
-    return Judgement(
-        pl.concat([piece.accepted for piece in pieces]), pl.concat([piece.quarantine for piece in pieces])
-    )
+        reason = np.concatenate(list(threads.map(judge_piece, range(len(bounds) - 1))))
+    return _split(events, reason)
 
 
 def _split(events: pl.DataFrame, reason: npt.NDArray[np.uint8]) -> Judgement:
     refused = np.flatnonzero(reason)
     if not refused.size:
         return Judgement(events, _describe(events.clear(), reason[:0]))
-    return Judgement(events.filter(pl.Series(reason == 0)), _describe(events[refused], reason[refused]))
+    # Columns without any value, such as the text of numbers alone, need not be copied.
+    absent = {
+        name: dtype for name, dtype in events.schema.items() if events[name].null_count() == events.height
+    }
+    accepted = events.drop(absent).filter(pl.Series(reason == 0))
+    accepted = accepted.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
+    return Judgement(accepted.select(events.columns), _describe(events[refused], reason[refused]))
 
 
 PIECE_ROWS = 524_288
@@ -120,15 +124,15 @@ def _boundaries(events: pl.DataFrame) -> list[int]:
     ends = [0, events.height]
     if events.height <= PIECE_ROWS:
         return ends
-    subject = events["subject_id"].to_numpy()
-    if (subject[1:] < subject[:-1]).any():
+    subject = events["subject_id"]
+    if not subject.is_sorted():
         return ends
-    middle = np.searchsorted(subject, subject[PIECE_ROWS::PIECE_ROWS], side="left")
-    return sorted({*ends, *middle.tolist()} if events.height else ends)
+    middle = subject.search_sorted(subject.gather_every(PIECE_ROWS, PIECE_ROWS), side="left")
+    return sorted({*ends, *middle})
 
 
 def _reasons(
-    events: pl.DataFrame, limits: pl.DataFrame, encounters: pl.DataFrame | None, rules: EventRules
+    events: pl.DataFrame, limits: FeatureLimits, encounters: pl.DataFrame | None, rules: EventRules
 ) -> npt.NDArray[np.uint8]:
     """Return for each row 0, or 1 + its reason's place in ``_ORDER``."""
     columns = EventColumns.of(events, limits)
@@ -184,7 +188,15 @@ def _outside_stay(events: pl.DataFrame, encounters: pl.DataFrame, rules: EventRu
     return joined.select(outside.fill_null(False).alias("outside"))["outside"].to_numpy()
 
 
-_SAYS = ["subject_id", "time", "code", "numeric_value", "text_value"]
+def _only_two_numbers(columns: EventColumns, again: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which rows share subject, time and feature with the row before alone, and differ from it in number."""
+    gap = np.diff(again, prepend=-2, append=columns.time.size + 1)
+    alone = (gap[:-1] > 1) & (gap[1:] > 1)
+    numbers = columns.numeric[again] & columns.numeric[again - 1]
+    return alone & numbers & (columns.value[again] != columns.value[again - 1])
+
+
+_SAYS = ("subject", "time", "feature", "value", "numeric")
 
 
 def _repeated(
@@ -198,10 +210,11 @@ def _repeated(
     table is sorted (the mapper sorts it), rows of equal hash elsewhere.
     """
     if columns.is_sorted:
-        same = columns.same_moment[1:] & (columns.feature[1:] == columns.feature[:-1])
+        again = np.flatnonzero(columns.same_moment)
+        again = again[columns.feature[again] == columns.feature[again - 1]]
+        again = again[~_only_two_numbers(columns, again)]
         shared = np.zeros(events.height, dtype=np.bool_)
-        shared[1:] |= same
-        shared[:-1] |= same
+        shared[again] = shared[again - 1] = True
     else:
         mixed = columns.subject * np.int64(-7046029254386353131) ^ columns.time * np.int64(0x9E3779B97F4A7C1)
         mixed ^= columns.feature.astype(np.int64) * np.int64(0xC2B2AE3D27D4EB4)
@@ -209,5 +222,8 @@ def _repeated(
     rows = np.flatnonzero(shared & (reason == 0))
     if not rows.size:
         return rows
-    first = events[rows].select(pl.struct(_SAYS).is_first_distinct().alias("first"))["first"]
-    return rows[~first.to_numpy()]
+    said = pl.DataFrame({name: getattr(columns, name)[rows] for name in _SAYS})
+    text = events["text_value"]
+    if text.null_count() < text.len():
+        said = said.with_columns(text.gather(rows))
+    return rows[~said.to_struct().is_first_distinct().to_numpy()]
