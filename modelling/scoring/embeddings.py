@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,19 +35,15 @@ class EmbeddingStore:
 
     def get(self, encoder: str, keys: Collection[str]) -> dict[str, Tensor]:
         """Return the embeddings ``[d]`` (float32) of those keys that are there."""
-        found: dict[str, Tensor] = {}
         if self.folder is None or not keys:
-            return found
-        wanted = pl.Series(list(keys), dtype=pl.String)
-        for path in sorted((self.folder / encoder).glob("*.parquet")):
-            try:
-                part = pl.read_parquet(path, columns=COLUMNS.names()).cast(COLUMNS)
-            except (OSError, pl.exceptions.PolarsError):
-                log.warning("embeddings in %s cannot be read and are computed again", path.name)
-                continue
-            own = part.filter(pl.col("key").is_in(wanted.implode()))
-            found |= {key: torch.tensor(vector) for key, vector in own.iter_rows()}
-        return found
+            return {}
+        parts = sorted((self.folder / encoder).glob("*.parquet"))
+        wanted = pl.col("key").is_in(pl.Series(list(keys), dtype=pl.String).implode())
+        try:
+            found = _read(parts, wanted)
+        except (OSError, pl.exceptions.PolarsError):
+            found = pl.concat([COLUMNS.to_frame(), *_readable(parts, wanted)])
+        return {key: torch.tensor(vector) for key, vector in found.iter_rows()}
 
     def put(self, encoder: str, vectors: Mapping[str, Tensor]) -> None:
         """Keep embeddings ``[d]`` (float32)."""
@@ -66,3 +62,23 @@ class EmbeddingStore:
             temporary.replace(folder / f"{name}.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
             log.warning("embeddings are not kept: %s", type(error).__name__)
+
+
+def _read(parts: list[Path], wanted: pl.Expr) -> pl.DataFrame:
+    """Read all parts at once, vectors of wanted keys only: a night has a part a shard, and every shard asks."""
+    if not parts:
+        return COLUMNS.to_frame()
+    return (
+        pl.scan_parquet(parts)
+        .select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+        .filter(wanted)
+        .collect()
+    )
+
+
+def _readable(parts: list[Path], wanted: pl.Expr) -> Iterator[pl.DataFrame]:
+    for path in parts:
+        try:
+            yield _read([path], wanted)
+        except (OSError, pl.exceptions.PolarsError):
+            log.warning("embeddings in %s cannot be read and are computed again", path.name)
