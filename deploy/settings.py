@@ -54,6 +54,11 @@ class Site(_Section):
         None,
         description="Identifier system whose integer value becomes subject_id; unset, the FHIR id is hashed.",
     )
+    codes: Path | None = Field(
+        None,
+        description="CSV file of the site's own codings of catalogue features (feature, system, code, label, unit, "
+        "priority); see docs/add_a_feature.md.",
+    )
     data_note: str | None = Field(
         None, description="A sentence shown on every report, such as 'synthetic data'."
     )

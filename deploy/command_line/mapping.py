@@ -66,13 +66,18 @@ def stop(error: ModellingError) -> typer.Exit:
 def catalogue_command(
     folder: Folder = None,
     codes: Annotated[bool, typer.Option("--codes", help="List the codes of every feature.")] = False,
+    site_codes: Annotated[
+        Path | None, typer.Option("--site-codes", help="CSV file of a site's own codings, checked and added.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the list as CSV instead.")] = None,
 ) -> None:
     """Print the feature catalogue: features, units, ranges and codes."""
-    from modelling.catalogue import load_catalogue
+    from modelling.catalogue import add_site_codes, load_catalogue
 
     try:
         catalogue = load_catalogue(folder)
+        if site_codes:
+            catalogue = add_site_codes(catalogue, site_codes)
     except ModellingError as error:
         raise stop(error) from None
     counts = catalogue.codes.group_by("feature").agg(pl.len().alias("codes"))

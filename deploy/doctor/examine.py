@@ -106,9 +106,9 @@ def _site_fields(variables: Mapping[str, str]) -> list[str]:
 
 
 def _source(settings: Settings) -> Iterable[Check]:
-    from modelling.catalogue import load_catalogue
+    from deploy.site_catalogue import site_catalogue
 
-    known = set(load_catalogue().codes["coding"])
+    known = set(site_catalogue(settings).codes["coding"])
     source = settings.source
     if source.kind == "folder":
         assert source.folder is not None  # noqa: S101 - the settings demand it

@@ -9,7 +9,7 @@ import polars as pl
 
 from deploy.night.run import Run
 from deploy.settings import Settings
-from modelling.catalogue import load_catalogue
+from deploy.site_catalogue import site_catalogue
 from modelling.mapping import map_observations
 from validation.contracts import Manifest, empty, read_table, write_json
 from validation.ecg_quality import judge_recordings
@@ -108,9 +108,8 @@ def validate(settings: Settings, run: Run, shard: int) -> dict[str, Any]:
 
 def map_shard(settings: Settings, run: Run, shard: int) -> dict[str, Any]:
     """Map one shard's observations to events of the catalogue and judge them by its limits."""
-    del settings
     name = shard_name(shard)
-    catalogue = load_catalogue()
+    catalogue = site_catalogue(settings)
     observations = run.load(f"observations/{name}")
     mapping = map_observations(observations, catalogue)
     judgement = judge_events(mapping.events, catalogue.limits())

@@ -68,7 +68,13 @@ def remember_pulls(settings: Settings, run: Run, *, now: datetime) -> None:
     for path in run.path.glob("extract/*/summary.json"):
         summary = read_json(path)
         pulled[summary["resource_type"]] += summary["pulled"]
-    reached = datetime.fromisoformat(read_json(run.path / "census.json")["started"])
+    started = read_json(run.path / "census.json").get("started")
+    if started is None:
+        log.warning(
+            "how far %s pulled is not known: its census was taken by an earlier version", run.partition
+        )
+        return
+    reached = datetime.fromisoformat(started)
     try:
         engine = database(settings)
         try:

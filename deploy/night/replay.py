@@ -10,12 +10,12 @@ from pathlib import Path
 import polars as pl
 
 from deploy.settings import Settings
+from deploy.site_catalogue import site_catalogue
 from fhir_adapter.extract import RESOURCE_TYPES, extract_part
 from fhir_adapter.images.study import ImageArchive
 from fhir_adapter.ndjson import read_blocks
 from fhir_adapter.sources import FolderSource
 from fhir_adapter.waveforms.archive import WaveformArchive
-from modelling.catalogue import load_catalogue
 from modelling.mapping import map_observations
 from validation.contracts import Manifest, empty, read_table
 from validation.ecg_quality import judge_recordings
@@ -89,7 +89,7 @@ def replay_lines(
     try:
         replay = collect_lines(rows, locate=locate, target=target / "lines", read_lines=read_lines)
         tables = _extract(settings, run_folder, target, waveforms, images)
-        catalogue = load_catalogue()
+        catalogue = site_catalogue(settings)
         mapping = map_observations(tables["observations"], catalogue)
         events = judge_events(mapping.events, catalogue.limits())
         recordings = judge_recordings(tables["recordings"], target)

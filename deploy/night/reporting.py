@@ -19,8 +19,8 @@ from deploy.night.remembered import remember, trends_until
 from deploy.night.report_delivery import deliver_report
 from deploy.night.run import Run
 from deploy.settings import Settings
+from deploy.site_catalogue import site_catalogue
 from fhir_adapter.write_back import NdjsonDrop
-from modelling.catalogue import load_catalogue
 from modelling.errors import ModellingError
 from validation.calibration import calibrate, known_outcomes
 from validation.contracts import empty, write_json
@@ -139,6 +139,7 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
         for name, n in read_json(run.path / "write_back" / "summary.json").items()
         if isinstance(n, int)
     }
+    catalogue = site_catalogue(settings)
     return ReportFacts(
         site=settings.site.name,
         partition=run.partition,
@@ -149,7 +150,8 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
         gate=read_gate(run),
         profiles=profiles,
         task=settings.night.task,
-        catalogue_digest=load_catalogue().digest,
+        catalogue_digest=catalogue.digest,
+        site_codes_digest=catalogue.site_codes,
         software_version=version("nightingale"),
         quarantined=count_reasons(read_quarantine(run.path, placed=False)),
         skipped=count_reasons(run.load_all("skipped", "skipped/*")),

@@ -115,7 +115,9 @@ class Catalogue:
         ``feature``, ``level`` (number), ``name``, ``at_most`` (upper bound in the canonical unit of the
         measured quantity, where levels are ranges), ``synonyms`` (list of folded texts).
     digest
-        SHA-256 of the content.
+        SHA-256 of the content as shipped.
+    site_codes
+        SHA-256 of the codings that a site added (:func:`modelling.catalogue.site_codes.add_site_codes`), if any.
     """
 
     features: pl.DataFrame
@@ -124,6 +126,7 @@ class Catalogue:
     levels: pl.DataFrame
     systems: pl.DataFrame
     digest: str
+    site_codes: str | None = None
 
     def with_feature_type(self) -> Catalogue:
         """Return the catalogue with ``feature`` as an Enum in every frame: it joins and sorts quickly."""
@@ -281,4 +284,11 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     _check(features, codes, conversions, levels)
     codes = _resolve_stated_units(codes, conversions)
     frames = {"features": features, "codes": codes, "conversions": conversions, "levels": levels}
-    return Catalogue(**frames, systems=systems, digest=_digest(frames))
+    return Catalogue(
+        features=features,
+        codes=codes,
+        conversions=conversions,
+        levels=levels,
+        systems=systems,
+        digest=_digest(frames),
+    )

@@ -11,6 +11,7 @@ import atexit
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
@@ -58,14 +59,15 @@ def _written(work: Path, bundle_size: int) -> Work:
 
     def run() -> int:
         night = next(nights)
+        partition = str(date.fromisoformat(NIGHT) + timedelta(days=night))
         keys = [str(uuid5(NAMESPACE_URL, f"night {night} score {number}")) for number in range(SCORES)]
         rows = [score(number, score_key=key, basis=[]) for number, key in enumerate(keys)]
         resources = build_resources(
-            scores(*rows), card=CARD, site="ward", site_uri="https://ward.example", partition=NIGHT
+            scores(*rows), card=CARD, site="ward", site_uri="https://ward.example", partition=partition
         )
         ledger = Ledger.open(f"sqlite:///{work / f'{night}.sqlite'}")
         server = FhirServer(http, strategy="put", bundle_size=bundle_size)
-        summary = deliver(resources, ledger=ledger, destination=server, partition=NIGHT)
+        summary = deliver(resources, ledger=ledger, destination=server, partition=partition)
         ledger.close()
         if summary.written != SCORES or not summary.complete:
             raise RuntimeError(f"the night was not written: {summary.to_dict()}")

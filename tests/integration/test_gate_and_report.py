@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from deploy.demo_hospital import build_hospital
@@ -186,3 +187,41 @@ def test_a_night_that_broke_off_early_still_gets_its_page(night) -> None:
     shutil.rmtree(run.path)
     page = write_morning_report(change(), run).read_text("utf-8")
     assert "The night did not reach the gate." in page
+
+
+def test_a_site_s_own_codes_reach_the_shipped_model(night, tmp_path: Path) -> None:
+    """The demo hospital with its heart rates under a local code alone: unknown, then named by the site."""
+    change, run = night
+    settings, local = change(), "https://st-mary.example/codes|HF"
+    for shard in range(2):
+        name = f"observations/{shard:04d}"
+        rows = run.load(name)
+        told = pl.col("codings").list.contains("http://loinc.org|8867-4")
+        renamed = rows.with_columns(pl.when(told).then(pl.lit([local])).otherwise("codings").alias("codings"))
+        run.save(renamed, "observations", name, shard=shard)
+    codes = tmp_path / "codes.csv"
+    codes.write_text(
+        "feature,system,code,label,unit,priority\nheart_rate,https://st-mary.example/codes,HF,Heart rate,,\n"
+    )
+    named = settings.model_copy(update={"site": settings.site.model_copy(update={"codes": codes})})
+    rates = {}
+    for which in (settings, named):
+        for shard in range(2):
+            map_shard(which, run, shard)
+        decide_gate(which, run)
+        for shard in range(2):
+            score_shard(which, run, shard)
+        write_morning_report(which, run)
+        report = json.loads((run.path / "report" / "report.json").read_text("utf-8"))
+        assert count(run).scored > 0
+        unknown = {row["coding"] for row in report["unmapped"]}
+        events = run.load_all("events", "events/*")
+        rates[report["made_by"]["site_codes_digest"], local in unknown] = (
+            events.filter(pl.col("code") == "heart_rate").height,
+            report["made_by"]["model_digest"],
+        )
+    (before, model), (after, same_model) = rates.values()
+    assert [unknown for _, unknown in rates] == [True, False]
+    assert next(iter(rates))[0] is None
+    assert before == 0 < after
+    assert model == same_model

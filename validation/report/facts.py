@@ -49,7 +49,8 @@ class ReportFacts:
         The gate's decision; None where the night did not get so far.
     profiles
         The night's profile tables; None where the night did not get so far.
-    task, model_name, model_version, model_digest, catalogue_digest, software_version
+    task, model_name, model_version, model_digest, catalogue_digest, site_codes_digest,
+    software_version
         What was run; None is shown as "not recorded".
     quarantined
         ``reason``, ``n``: refused rows by reason (:func:`count_reasons`).
@@ -95,6 +96,7 @@ class ReportFacts:
     model_version: str | None = None
     model_digest: str | None = None
     catalogue_digest: str | None = None
+    site_codes_digest: str | None = None
     software_version: str | None = None
     quarantined: pl.DataFrame = field(default_factory=lambda: _empty(reason=pl.String, n=pl.Int64))
     skipped: pl.DataFrame = field(default_factory=lambda: _empty(reason=pl.String, n=pl.Int64))
@@ -136,6 +138,7 @@ class ReportFacts:
                 "model_version": self.model_version,
                 "model_digest": self.model_digest,
                 "catalogue_digest": self.catalogue_digest,
+                "site_codes_digest": self.site_codes_digest,
             },
             "counts": self.counts.to_dict(),
             "write_back": dict(self.write_back),
