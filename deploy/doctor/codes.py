@@ -112,7 +112,10 @@ def judge_codings(count: CodingCount) -> Iterable[Check]:
     share = count.known / count.total
     found = f"{share:.0%} of {count.total} sampled values have a code that the catalogue knows"
     common = ", ".join(f"{code} ({n})" for code, n in count.unknown.most_common(5))
-    remedy = f"most frequent unknown: {common}. Add what matters to the catalogue (docs/catalogue.md)"
+    remedy = (
+        f"most frequent unknown: {common}. Name what matters in a file of your site "
+        "(site.codes; docs/add_a_feature.md)"
+    )
     if not count.known:
         yield failed("source.codes", found, remedy)
     elif share < LEAST_KNOWN:

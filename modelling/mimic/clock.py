@@ -70,12 +70,15 @@ def to_utc(local: pl.Expr, *, zone: str = ZONE) -> pl.Expr:
     '2180-07-23T16:36:00+00:00'
     """
     return local.cast(pl.Datetime("us")).map_batches(
-        lambda walls: _to_utc(walls, zone), return_dtype=pl.Datetime("us", "UTC"), is_elementwise=True
+        lambda walls: wall_to_utc(walls, zone), return_dtype=pl.Datetime("us", "UTC"), is_elementwise=True
     )
 
 
-def _to_utc(walls: pl.Series, zone: str) -> pl.Series:
-    """Convert a series; NumPy looks up each year's summer in a third of the time that polars takes."""
+def wall_to_utc(walls: pl.Series, zone: str = ZONE) -> pl.Series:
+    """Convert a series as :func:`to_utc` does.
+
+    NumPy looks up each year's summer in a third of the time that polars takes.
+    """
     starts, ends, winter, summer = _summers(zone)
     unknown = walls.is_null().to_numpy()
     wall = walls.to_physical().fill_null(0).to_numpy()
