@@ -7,6 +7,7 @@ follows the zone's rule for ever.
 
 from __future__ import annotations
 
+from calendar import isleap
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 ZONE = "America/New_York"
 """Zone of the Beth Israel Deaconess Medical Center."""
 FIRST_YEAR, LAST_YEAR = 1990, 2260
+LAST_BY_LIST = 2038
+"""Before this year the zone's changes are listed one by one, later ones follow its rule."""
 
 
 @lru_cache(maxsize=4)
@@ -38,9 +41,19 @@ def _summers(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]
     winter = offset(datetime(2150, 1, 1))  # noqa: DTZ001 - offset() sets UTC
     summer = offset(datetime(2150, 7, 1))  # noqa: DTZ001
     starts, ends = [], []
+    found: dict[object, tuple[timedelta, timedelta]] = {}
     for year in range(FIRST_YEAR, LAST_YEAR):
-        starts.append(_change(datetime(year, 1, 2), datetime(year, 7, 1), offset) + summer)  # noqa: DTZ001
-        ends.append(_change(datetime(year, 7, 1), datetime(year, 12, 30), offset) + winter)  # noqa: DTZ001
+        january = datetime(year, 1, 1)  # noqa: DTZ001
+        # A rule for ever gives years of the same weekdays the same days.
+        calendar = (january.weekday(), isleap(year)) if year >= LAST_BY_LIST else year
+        if calendar not in found:
+            july = datetime(year, 7, 1)  # noqa: DTZ001
+            spring = _change(january + timedelta(days=1), july, offset) + summer
+            autumn = _change(july, datetime(year, 12, 30), offset) + winter  # noqa: DTZ001
+            found[calendar] = (spring - january, autumn - january)
+        spring_after, autumn_after = found[calendar]
+        starts.append(january + spring_after)
+        ends.append(january + autumn_after)
     first, last = (np.array(moments, dtype="datetime64[us]").astype(np.int64) for moments in (starts, ends))
     tick = timedelta(microseconds=1)
     return first, last, winter // tick, summer // tick
@@ -70,11 +83,11 @@ def to_utc(local: pl.Expr, *, zone: str = ZONE) -> pl.Expr:
     '2180-07-23T16:36:00+00:00'
     """
     return local.cast(pl.Datetime("us")).map_batches(
-        lambda walls: wall_to_utc(walls, zone), return_dtype=pl.Datetime("us", "UTC"), is_elementwise=True
+        lambda walls: _to_utc(walls, zone), return_dtype=pl.Datetime("us", "UTC"), is_elementwise=True
     )
 
 
-def wall_to_utc(walls: pl.Series, zone: str = ZONE) -> pl.Series:
+def _to_utc(walls: pl.Series, zone: str = ZONE) -> pl.Series:
     """Convert a series as :func:`to_utc` does.
 
     NumPy looks up each year's summer in a third of the time that polars takes.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
 
 from modelling.errors import SourceTableError
-from modelling.mimic.clock import to_utc, wall_to_utc
+from modelling.mimic.clock import to_utc
 
+ROWS_A_BATCH = 250_000
+"""Rows of a table that are looked at together."""
 Schema = Mapping[str, type[pl.DataType]]
-CLOCK = "%Y-%m-%d %H:%M:%S"
 
 CHARTEVENTS: Schema = {
     "subject_id": pl.Int64,
@@ -130,19 +131,17 @@ def header(path: Path) -> list[str]:
             return list(pl.read_parquet_schema(path))
         return pl.read_csv(path, n_rows=0).columns
     except (pl.exceptions.PolarsError, OSError):
-        raise unreadable(path) from None
+        raise _unreadable(path) from None
 
 
-def unreadable(path: Path) -> SourceTableError:
-    """Return what to say of a file that is no table."""
+def _unreadable(path: Path) -> SourceTableError:
     return SourceTableError(
         f"{path.name} cannot be read: it is empty, truncated or no table; compare its SHA-256 with the "
         "source's SHA256SUMS.txt and copy it again"
     )
 
 
-def check_columns(path: Path, schema: Schema, columns: list[str], dataset: str) -> None:
-    """Raise :class:`SourceTableError` if a table lacks a column."""
+def _check_columns(path: Path, schema: Schema, columns: list[str], dataset: str) -> None:
     absent = [name for name in schema if name not in columns]
     if absent:
         raise SourceTableError(
@@ -159,7 +158,7 @@ def scan_table(path: Path, schema: Schema, *, dataset: str = "MIMIC-IV 2.x and 3
         If a column is missing, naming file and column.
     """
     columns = header(path)
-    check_columns(path, schema, columns, dataset)
+    _check_columns(path, schema, columns, dataset)
     if path.suffix == ".parquet":
         frame = pl.scan_parquet(path).with_row_index("line", offset=1)
         return frame.select("line", *(pl.col(name).cast(dtype) for name, dtype in schema.items()))
@@ -167,8 +166,21 @@ def scan_table(path: Path, schema: Schema, *, dataset: str = "MIMIC-IV 2.x and 3
     return pl.scan_csv(path, schema=types, row_index_name="line", row_index_offset=1).select("line", *schema)
 
 
-def described(path: Path, error: Exception) -> SourceTableError:
-    """Return a reader's complaint as one that names the file, and the column where it tells it."""
+def batches(frame: pl.LazyFrame, path: Path) -> Iterator[pl.DataFrame]:
+    """Yield a scanned table in batches, turning a reader's complaint into one that names the file.
+
+    Raises
+    ------
+    SourceTableError
+        If the file is truncated or a value does not fit its column.
+    """
+    try:
+        yield from frame.collect_batches(chunk_size=ROWS_A_BATCH)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _described(path, error) from None
+
+
+def _described(path: Path, error: Exception) -> SourceTableError:
     # The reader's own message may quote a value of the table; only a column's name is taken from it.
     text = str(error)
     _, found, rest = text.partition("at column '")
@@ -177,7 +189,7 @@ def described(path: Path, error: Exception) -> SourceTableError:
             f"{path.name}: column {rest.partition(chr(39))[0]} holds something that is not of its type; "
             "compare the file's SHA-256 with the source's SHA256SUMS.txt and copy it again"
         )
-    return unreadable(path)
+    return _unreadable(path)
 
 
 def read_table(
@@ -197,18 +209,14 @@ def read_table(
     try:
         return frame.collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise described(path, error) from None
+        raise _described(path, error) from None
 
 
 def time_column(name: str) -> pl.Expr:
     """Return a column of ``YYYY-MM-DD HH:MM:SS`` wall times in UTC; unreadable times become null."""
-    return to_utc(pl.col(name).str.to_datetime(CLOCK, strict=False, time_unit="us")).alias(name)
+    return to_utc(pl.col(name).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")).alias(name)
 
 
 def with_times(rows: pl.DataFrame) -> pl.DataFrame:
     """Return rows of a large table with ``charttime`` and ``storetime`` as moments."""
-    # Column by column, without the query engine: it takes longer than the conversion of a block's rows.
-    texts = (rows["charttime"], rows["storetime"])
-    return rows.with_columns(
-        wall_to_utc(text.str.to_datetime(CLOCK, strict=False, time_unit="us")) for text in texts
-    )
+    return rows.with_columns(time_column("charttime"), time_column("storetime"))

@@ -13,7 +13,6 @@ from modelling.catalogue import Catalogue
 from modelling.errors import SourceTableError
 from modelling.mapping.folder import Progress, TableFolder, no_progress
 from modelling.mimic import files
-from modelling.mimic.blocks import look_through
 from modelling.mimic.compact import COMPACT, write_official_layout
 from modelling.mimic.files import Schema, table_path
 from modelling.mimic.infections import TABLES as INFECTION_TABLES
@@ -186,10 +185,7 @@ def read_observations(mimic: Path, *, catalogue: Catalogue, work: Path) -> pl.Da
     said = []
     for name, alias, schema, shape in TABLES:
         path = _chartevents(mimic, work) if name == "icu/chartevents" else table_path(mimic, name)
-        rows = pl.concat(
-            block.with_columns(pl.col("line") + (before + 1))
-            for before, _, block in look_through(path, schema, files.with_times)
-        )
+        rows = files.with_times(pl.concat(list(files.batches(files.scan_table(path, schema), path))))
         said.append(shape(rows, system=catalogue.system_url(alias), source_file=path.name))
     return pl.concat(said)
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from modelling.mapping.folder import Progress, shard_of
-from modelling.mimic.blocks import look_through
-from modelling.mimic.files import Schema, with_times
+from modelling.mimic.files import Schema, batches, scan_table, with_times
 from validation.contracts import write_json
 
 ROWS_IN_MEMORY = 1_000_000
@@ -62,17 +61,13 @@ class Staging:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         wanted = pl.Series(items, dtype=pl.Int32).implode()
-
-        def look(block: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-            known = block["itemid"].is_in(wanted)
-            return with_times(block.filter(known).rechunk()), block["itemid"].filter(~known).value_counts()
-
         counts: list[pl.DataFrame] = []
         n = 0
-        for before, height, (rows, others) in look_through(path, schema, look):
-            n = before + height
-            counts.append(others)
-            self._wait(rows.with_columns(pl.col("line") + (before + 1)))
+        for batch in batches(scan_table(path, schema), path):
+            n += batch.height
+            known = batch["itemid"].is_in(wanted)
+            counts.append(batch["itemid"].filter(~known).value_counts())
+            self._wait(with_times(batch.filter(known).rechunk()))
             progress(stage, n, 0)
         self.rows = n
         if counts:
