@@ -37,7 +37,11 @@ class TableStream:
         """
         if frame.is_empty() and self._writer is not None:
             return
-        group = check_table(frame, self.table).to_arrow()
+        self.append_checked(check_table(frame, self.table))
+
+    def append_checked(self, frame: pl.DataFrame) -> None:
+        """Write one row group that :func:`check_table` returned, or some of its rows."""
+        group = frame.to_arrow()
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._temporary, group.schema, compression="zstd")
         self._writer.write_table(group)
@@ -110,7 +114,8 @@ class ShardWriter:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        frame = pl.concat(self._waiting)
+        # Checked once: a check of each shard's rows would cost more than all else where shards are many.
+        frame = check_table(pl.concat(self._waiting), self.table)
         self._waiting, self._waiting_rows = [], 0
         shard = (pl.col("subject_id").reinterpret(signed=False) % self._n_shards).alias("_shard")
         for (number,), rows in frame.with_columns(shard).partition_by("_shard", as_dict=True).items():
@@ -118,7 +123,7 @@ class ShardWriter:
             if stream is None:
                 path = self._folder / f"{self.table}-{number:04d}.parquet"
                 stream = self._streams[number] = TableStream(self.table, path, shard=number)
-            stream.append(rows.drop("_shard"))
+            stream.append_checked(rows.drop("_shard"))
 
     def finish(self, *, relative_to: Path, without_lines: Collection[int] = ()) -> list[Manifest]:
         """Write what waits and close all shards; shards without a row leave no file."""

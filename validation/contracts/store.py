@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,7 +83,8 @@ def check_table(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     return frame.select(pl.col(name).cast(dtype) for name, dtype in empty_schema(table).items())
 
 
-def empty_schema(table: str) -> dict[str, pl.DataType]:
+@cache
+def empty_schema(table: str) -> Mapping[str, pl.DataType]:
     """Return column names and polars types of a table."""
     return dict(TABLES[table].create_empty().schema)
 
