@@ -160,14 +160,15 @@ def _read(folder: Path, name: str, schema: Mapping[str, type[pl.DataType]]) -> p
     return frame
 
 
-def _refuse(rows: pl.DataFrame, column: str, complaint: str) -> None:
+def refuse(rows: pl.DataFrame, column: str, complaint: str) -> None:
+    """Raise :class:`CatalogueError` if there are such rows, naming ten of them by a column."""
     if rows.height:
         names = ", ".join(sorted(map(str, rows[column].unique().to_list()))[:10])
         raise CatalogueError(f"{complaint}: {names}")
 
 
 def _conversions(features: pl.DataFrame, units: pl.DataFrame) -> pl.DataFrame:
-    _refuse(
+    refuse(
         features.join(units, left_on="unit_family", right_on="family", how="anti"),
         "feature",
         "no unit of the family is known for",
@@ -187,8 +188,8 @@ def _conversions(features: pl.DataFrame, units: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _resolve_stated_units(codes: pl.DataFrame, conversions: pl.DataFrame) -> pl.DataFrame:
-    """Attach factor and offset of the unit that the catalogue states for a coding without declared unit."""
+def attach_stated_units(codes: pl.DataFrame, conversions: pl.DataFrame) -> pl.DataFrame:
+    """Attach ``factor`` and ``offset`` of the unit that is stated for codings without declared unit."""
     as_ucum = pl.col("system") == "p12"
     stated = codes.with_columns(
         pl.when(as_ucum).then(pl.lit(UCUM)).alias("unit_system"),
@@ -197,40 +198,39 @@ def _resolve_stated_units(codes: pl.DataFrame, conversions: pl.DataFrame) -> pl.
         .otherwise(fold_text(pl.col("unit")))
         .alias("unit_code"),
     )
-    joined = stated.join(
+    return stated.join(
         conversions,
         on=["feature", "unit_system", "unit_code"],
         how="left",
         nulls_equal=True,
         maintain_order="left",
-    )
-    _refuse(
-        joined.filter(pl.col("unit").is_not_null() & pl.col("factor").is_null()),
-        "code",
-        "stated unit without conversion",
-    )
-    return joined.drop("unit_system", "unit_code")
+    ).drop("unit_system", "unit_code")
+
+
+def without_conversion(codes: pl.DataFrame) -> pl.DataFrame:
+    """Return the codings whose stated unit has no conversion."""
+    return codes.filter(pl.col("unit").is_not_null() & pl.col("factor").is_null())
 
 
 def _check(
     features: pl.DataFrame, codes: pl.DataFrame, conversions: pl.DataFrame, levels: pl.DataFrame
 ) -> None:
-    _refuse(features.filter(pl.col("feature").is_duplicated()), "feature", "feature listed twice")
-    _refuse(features.filter(~pl.col("kind").is_in(list(KINDS))), "feature", "unknown kind of")
-    _refuse(features.filter(~pl.col("direction").is_in(list(DIRECTIONS))), "feature", "unknown direction of")
-    _refuse(
+    refuse(features.filter(pl.col("feature").is_duplicated()), "feature", "feature listed twice")
+    refuse(features.filter(~pl.col("kind").is_in(list(KINDS))), "feature", "unknown kind of")
+    refuse(features.filter(~pl.col("direction").is_in(list(DIRECTIONS))), "feature", "unknown direction of")
+    refuse(
         features.filter(~pl.col("combine").is_in(["distinct", "sum"])), "feature", "unknown combination of"
     )
-    _refuse(features.filter(~(pl.col("low") < pl.col("high")).fill_null(False)), "feature", "empty range of")
-    _refuse(codes.filter(pl.col("coding").is_duplicated()), "coding", "coding listed twice")
-    _refuse(codes.join(features, on="feature", how="anti"), "feature", "codes of an unknown feature")
-    _refuse(levels.join(features, on="feature", how="anti"), "feature", "levels of an unknown feature")
+    refuse(features.filter(~(pl.col("low") < pl.col("high")).fill_null(False)), "feature", "empty range of")
+    refuse(codes.filter(pl.col("coding").is_duplicated()), "coding", "coding listed twice")
+    refuse(codes.join(features, on="feature", how="anti"), "feature", "codes of an unknown feature")
+    refuse(levels.join(features, on="feature", how="anti"), "feature", "levels of an unknown feature")
     named = features.filter(pl.col("kind") != "continuous")
-    _refuse(named.join(levels, on="feature", how="anti"), "feature", "no levels of")
+    refuse(named.join(levels, on="feature", how="anti"), "feature", "no levels of")
     keys = ["feature", "unit_system", "unit_code"]
-    _refuse(conversions.filter(pl.struct(keys).is_duplicated()), "unit_code", "unit listed twice")
+    refuse(conversions.filter(pl.struct(keys).is_duplicated()), "unit_code", "unit listed twice")
     synonyms = levels.select("feature", "synonyms").explode("synonyms").drop_nulls()
-    _refuse(
+    refuse(
         synonyms.filter(pl.struct("feature", "synonyms").is_duplicated()), "synonyms", "synonym of two levels"
     )
 
@@ -270,7 +270,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
         )
         .sort("feature", "level")
     )
-    _refuse(
+    refuse(
         raw_codes.join(systems, left_on="system", right_on="alias", how="anti"),
         "system",
         "unknown code system",
@@ -282,7 +282,8 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
         .sort("coding")
     )
     _check(features, codes, conversions, levels)
-    codes = _resolve_stated_units(codes, conversions)
+    codes = attach_stated_units(codes, conversions)
+    refuse(without_conversion(codes), "code", "stated unit without conversion")
     frames = {"features": features, "codes": codes, "conversions": conversions, "levels": levels}
     return Catalogue(
         features=features,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from modelling.catalogue.catalogue import Catalogue, fold_text
+from modelling.catalogue.catalogue import Catalogue, attach_stated_units, refuse, without_conversion
 from modelling.errors import CatalogueError
 
 COLUMNS = {
@@ -52,22 +52,8 @@ def add_site_codes(catalogue: Catalogue, path: Path) -> Catalogue:
     CatalogueError
         If the file is missing or malformed, or contradicts the catalogue; names the rows.
     """
-    added = _read(path)
-    units = catalogue.conversions.filter(pl.col("unit_system").is_null()).select(
-        "feature", "factor", "offset", folded="unit_code"
-    )
-    joined = (
-        added.with_columns(
-            pl.concat_str("system", "code", separator="|").alias("coding"),
-            fold_text(pl.col("unit")).alias("folded"),
-            pl.col("priority").fill_null(PRIORITY),
-        )
-        .join(units, on=["feature", "folded"], how="left", maintain_order="left")
-        .sort("coding")
-    )
-    _check(joined, catalogue)
-    rows = joined.select(
-        "coding",
+    stated = _read(path).select(
+        pl.concat_str("system", "code", separator="|").alias("coding"),
         "feature",
         pl.lit(SITE).alias("system"),
         "code",
@@ -75,10 +61,10 @@ def add_site_codes(catalogue: Catalogue, path: Path) -> Catalogue:
         pl.lit(None, pl.String).alias("fluid"),
         "unit",
         pl.when(pl.col("unit").is_not_null()).then(pl.lit(path.name)).alias("unit_source"),
-        "priority",
-        "factor",
-        "offset",
+        pl.col("priority").fill_null(PRIORITY),
     )
+    rows = attach_stated_units(stated, catalogue.conversions).sort("coding")
+    _check(rows, catalogue)
     codes = pl.concat([catalogue.codes, rows.select(catalogue.codes.columns)]).sort("coding")
     digest = hashlib.sha256(rows.drop("unit_source").write_csv().encode()).hexdigest()
     return replace(catalogue, codes=codes, site_codes=digest)
@@ -101,19 +87,12 @@ def _read(path: Path) -> pl.DataFrame:
 def _check(rows: pl.DataFrame, catalogue: Catalogue) -> None:
     known = catalogue.codes.select("coding", meant="feature")
     for wrong, complaint in (
-        (rows.filter(pl.any_horizontal(pl.col("feature", "system", "code").is_null())), "incomplete"),
+        (rows.filter(pl.any_horizontal(pl.col("feature", "coding").is_null())), "incomplete"),
         (rows.join(catalogue.features, on="feature", how="anti"), "of a feature that the catalogue lacks"),
         (rows.filter(pl.col("coding").is_duplicated()), "listed twice"),
         (rows.join(known, on="coding"), "that the catalogue knows already"),
-        (rows.filter(pl.col("unit").is_not_null() & pl.col("factor").is_null()), "in an unknown unit"),
+        (without_conversion(rows), "in an unknown unit"),
         (rows.filter(pl.col("priority") < 1), "with a priority below 1"),
     ):
-        if wrong.height:
-            names = ", ".join(sorted(f"{feature} = {code}" for feature, code in _names(wrong)))
-            raise CatalogueError(f"site codes: {complaint}: {names}")
-
-
-def _names(rows: pl.DataFrame) -> list[tuple[str, str]]:
-    return [
-        (str(feature), str(code)) for feature, code in rows.select("feature", "code").head(10).iter_rows()
-    ]
+        named = wrong.with_columns(pl.format("{} = {}", "feature", "code").alias("named"))
+        refuse(named, "named", f"site codes: {complaint}")
