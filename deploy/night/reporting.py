@@ -21,6 +21,7 @@ from deploy.night.run import Run
 from deploy.settings import Settings
 from deploy.site_catalogue import site_catalogue
 from fhir_adapter.write_back import NdjsonDrop
+from modelling.catalogue import Catalogue, load_catalogue
 from modelling.errors import ModellingError
 from validation.calibration import calibrate, known_outcomes
 from validation.contracts import empty, write_json
@@ -116,6 +117,15 @@ def places(settings: Settings, run: Run) -> dict[str, str]:
     return {"Scores": scores, "Run folder": str(run.path), "Data Docs": "gate/data_docs/index.html below it"}
 
 
+def _catalogue(settings: Settings) -> Catalogue:
+    """Return the site's catalogue; a file of site codes that broke mapping does not take the report with it."""
+    try:
+        return site_catalogue(settings)
+    except ModellingError as error:
+        log.warning("the report does not name the site's codings: %s", type(error).__name__)
+        return load_catalogue()
+
+
 def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> ReportFacts:
     """Read a run's facts; a step that was not reached leaves its section empty."""
     counts = count(run)
@@ -139,7 +149,7 @@ def gather_facts(settings: Settings, run: Run, *, generated_at: datetime) -> Rep
         for name, n in read_json(run.path / "write_back" / "summary.json").items()
         if isinstance(n, int)
     }
-    catalogue = site_catalogue(settings)
+    catalogue = _catalogue(settings)
     return ReportFacts(
         site=settings.site.name,
         partition=run.partition,

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from deploy.night.accounts import count
 from deploy.night.gatekeeping import decide_gate
 from deploy.night.intake import extract, take_census
 from deploy.night.judging import map_shard, validate
-from deploy.night.remembered import trends_until
+from deploy.night.remembered import remember_pulls, trends_until
 from deploy.night.reporting import write_morning_report
 from deploy.night.run import Run, open_run, plan_run
 from deploy.night.scoring import score_shard
 from deploy.settings import Settings
+from modelling.errors import CatalogueError
 from validation.errors import GateStopped
 
 NIGHT = "2026-01-15"
@@ -225,3 +226,25 @@ def test_a_site_s_own_codes_reach_the_shipped_model(night, tmp_path: Path) -> No
     assert next(iter(rates))[0] is None
     assert before == 0 < after
     assert model == same_model
+
+
+def test_a_broken_file_of_site_codes_stops_mapping_and_leaves_the_report(night, tmp_path: Path) -> None:
+    change, run = night
+    settings = change()
+    site = settings.site.model_copy(update={"codes": tmp_path / "absent.csv"})
+    settings = settings.model_copy(update={"site": site})
+    with pytest.raises(CatalogueError, match=r"absent\.csv"):
+        map_shard(settings, run, 0)
+    write_morning_report(settings, run)
+    report = json.loads((run.path / "report" / "report.json").read_text("utf-8"))
+    assert report["made_by"]["catalogue_digest"]
+    assert report["made_by"]["site_codes_digest"] is None
+
+
+def test_a_census_of_an_earlier_version_leaves_no_mark_and_no_failure(night, caplog) -> None:
+    change, run = night
+    census = json.loads((run.path / "census.json").read_text("utf-8"))
+    del census["started"]
+    (run.path / "census.json").write_text(json.dumps(census))
+    remember_pulls(change(), run, now=datetime(2026, 1, 15, 6, tzinfo=UTC))
+    assert "earlier version" in caplog.text
