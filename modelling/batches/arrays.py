@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,7 +24,14 @@ from modelling.batches.signal import prepare_signal
 from modelling.errors import ArrayUnreadableError
 
 WORKERS = min(4, os.cpu_count() or 1)
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+#: Format 1.0 of NEP 1, as ``numpy.save`` writes it for plain arrays. NumPy's own reader hands this text to
+#: ``ast.literal_eval``, which in several threads of CPython < 3.11.8 raises SystemError at random
+#: (github.com/python/cpython/issues/106905) and would end the night.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[^']+)', 'fortran_order': (?P<by_columns>True|False), "
+    rb"'shape': \((?P<shape>[0-9, ]*)\), \} *\n",
+    re.DOTALL,
+)
 
 #: From rows of ``recordings`` or ``images`` to one outcome each, in order: what a model reads, or the error.
 ItemReader = Callable[[Sequence[dict[str, Any]]], Iterable[Tensor | Exception]]
@@ -49,14 +58,19 @@ def read_array(path: Path, digest: str) -> NDArray[Any]:
     if sha256(content).hexdigest() != digest:
         raise ArrayUnreadableError("array file was changed after it was written")
     try:
-        shape, by_columns, dtype = _HEADERS[np.lib.format.read_magic(content)](content)
-        if dtype.hasobject:
-            raise ValueError
-        count = int(np.prod(shape, dtype=np.int64))
-        array = np.frombuffer(content, dtype=dtype, count=count, offset=content.tell())
-    except (KeyError, ValueError, EOFError):
+        return _plain_array(content)
+    except (TypeError, ValueError):
         raise ArrayUnreadableError("file is not a plain array") from None
-    return array.reshape(shape, order="F" if by_columns else "C")
+
+
+def _plain_array(content: mmap.mmap) -> NDArray[Any]:
+    header = _HEADER.match(content)
+    if header is None:
+        raise ValueError
+    dtype = np.dtype(header["dtype"].decode("ascii"))
+    shape = tuple(int(side) for side in header["shape"].split(b",") if side.strip())
+    array = np.frombuffer(content, dtype=dtype, count=math.prod(shape), offset=header.end())
+    return array.reshape(shape, order="F" if header["by_columns"] == b"True" else "C")
 
 
 def _signal(row: dict[str, Any], run_folder: Path, encoding: Encoding) -> Tensor:

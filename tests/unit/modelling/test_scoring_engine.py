@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -258,6 +260,12 @@ def test_arrays_are_mapped_checked_and_never_unpickled(tmp_path: Path) -> None:
     assert np.array_equal(found, columns) and not found.flags.writeable
     with pytest.raises(ArrayUnreadableError, match="not a plain array"):
         read_array(*saved(np.array([{"a": 1}], dtype=object)))
+    for array in (np.float64(3.5), np.zeros(3, dtype="<i2"), np.zeros((0, 4), dtype=bool)):
+        found = read_array(*saved(np.asarray(array)))
+        assert found.dtype == array.dtype and np.array_equal(found, array)
+    for array in (np.zeros(2, dtype=[("a", "i4")]), np.array(["a"]).astype("O")):
+        with pytest.raises(ArrayUnreadableError, match="not a plain array"):
+            read_array(*saved(array))
     path, _ = saved(columns)
     with pytest.raises(ArrayUnreadableError, match="changed"):
         read_array(path, "0" * 64)
@@ -265,6 +273,29 @@ def test_arrays_are_mapped_checked_and_never_unpickled(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ArrayUnreadableError):
             read_array(path, sha256(content).hexdigest())
+
+
+def test_threads_read_arrays_beside_each_other(tmp_path: Path) -> None:
+    """CPython < 3.11.8 parses literals in one thread at a time: a collection of garbage amid it shows that."""
+    np.save(tmp_path / "a.npy", np.zeros((40, 56), dtype=np.uint8))
+    digest = sha256((tmp_path / "a.npy").read_bytes()).hexdigest()
+
+    def let_others_run(phase: str, info: dict[str, int]) -> None:
+        time.sleep(1e-5)
+
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # or each of the many collections below goes through all that the other tests left
+    gc.callbacks.append(let_others_run)
+    gc.set_threshold(7)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            shapes = list(pool.map(lambda _: read_array(tmp_path / "a.npy", digest).shape, range(8000)))
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(let_others_run)
+        gc.unfreeze()
+    assert shapes == [(40, 56)] * 8000
 
 
 def _leave_free(megabytes: int) -> None:
