@@ -78,6 +78,23 @@ def test_every_container_is_hardened(compose: dict[str, Any]) -> None:
     assert compose["networks"]["inside"] == {"internal": True}
 
 
+def test_images_of_others_are_pinned_by_digest(compose: dict[str, Any]) -> None:
+    pinned = re.compile(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}")
+    named = {service["image"] for service in compose["services"].values() if "image" in service}
+    defaults = [re.fullmatch(r"\$\{\w+:-(.*)\}", image)[1] for image in named]  # type: ignore[index]
+    others = sorted(image for image in defaults if not image.startswith("nightingale:"))
+    assert [image.split(":")[0] for image in others] == [
+        "hapiproject/hapi", "orthancteam/orthanc", "postgres", "redis",
+    ]  # fmt: skip
+    for path in (CONTAINERS / "Dockerfile", PROJECT / ".devcontainer" / "Dockerfile"):
+        text = path.read_text("utf-8")
+        others += re.findall(r"^ARG PYTHON_IMAGE=(.*)$", text, re.MULTILINE)
+        assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+    assert len(others) == 6 and all(pinned.fullmatch(image) for image in others), others
+    base = compose["services"]["scheduler"]["build"]["args"]["PYTHON_IMAGE"]
+    assert base == f"${{PYTHON_IMAGE:-{others[4]}}}"
+
+
 def test_only_the_api_server_listens_outside_and_on_loopback(compose: dict[str, Any]) -> None:
     ports = {name: service.get("ports", []) for name, service in compose["services"].items()}
     assert all(port.startswith("127.0.0.1:") for found in ports.values() for port in found)
