@@ -20,8 +20,12 @@ FULL_TIME = re.compile(
     r"(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 PARTIAL_TIME = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?")
-PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?[+-][0-9]{2}:[0-9]{2}$"
-"""The shape that the columnar path reads itself."""
+PLAIN_TIME = (
+    # Of the first and the last century some moments lie outside datetime.
+    r"^(?:0[1-9]|[1-8][0-9]|9[0-8])[0-9]{2}-[0-9]{2}-[0-9]{2}"
+    r"T[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?[+-](?:0[0-9]|1[0-4]):[0-5][0-9]$"
+)
+"""The shape that the columnar path reads itself: no leap second, no year and no offset that needs a second look."""
 
 
 def parse_time(value: object, *, element: str, default_zone: ZoneInfo | None) -> datetime:

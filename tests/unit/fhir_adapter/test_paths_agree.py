@@ -17,6 +17,7 @@ from polars.testing import assert_frame_equal
 from fhir_adapter.ndjson import Block
 from fhir_adapter.observations import BlockReading, read_block
 from fhir_adapter.quarantine import QuarantineLog
+from fhir_adapter.times import parse_time, utc_expression
 
 SUBJECTS = {"p1": 1, "p-2": 2}
 
@@ -252,6 +253,48 @@ def assert_agree(lines: list[bytes], zone: ZoneInfo | None = None) -> None:
 @given(st.lists(raw_line, min_size=1, max_size=6), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
 def test_both_paths_agree_on_generated_lines(lines: list[bytes], zone: ZoneInfo | None) -> None:
     assert_agree(lines, zone)
+
+
+def part(*values: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(values)
+
+
+moment = st.builds(
+    "{}-{}-{}T{}:{}:{}{}{}".format,
+    part("0000", "0001", "0099", "0100", "1900", "2026", "2180", "9899", "9900", "9999"),
+    part("00", "01", "02", "12", "13"),
+    part("00", "01", "28", "29", "31", "32"),
+    part("00", "07", "23", "24"),
+    part("00", "59", "60"),
+    part("00", "59", "60", "61"),
+    part("", ".0", ".999999", ".1234567"),
+    part("Z", "+00:00", "-00:00", "+14:00", "-14:59", "+14:60", "-15:00", "+23:59", ""),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(moment, min_size=20, max_size=20))
+def test_what_the_columnar_path_reads_of_a_time_is_the_exact_paths_reading(texts: list[str]) -> None:
+    fast = pl.DataFrame({"time": texts}).select(utc_expression(pl.col("time")))["time"]
+    for text, found in zip(texts, fast, strict=True):
+        if found is not None:
+            assert found == parse_time(text, element="time", default_zone=None), text
+    common = pl.DataFrame({"time": ["2026-02-28T07:59:59.5Z", "2180-12-31T23:59:59-14:59"]})
+    assert common.select(utc_expression(pl.col("time")))["time"].null_count() == 0
+
+
+@pytest.mark.parametrize("second", ["60", "59"])
+def test_a_leap_second_is_the_last_moment_of_its_minute_on_both_paths(second: str) -> None:
+    line = {
+        "resourceType": "Observation",
+        "id": "a",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+        "subject": {"reference": "Patient/p1"},
+        "effectiveDateTime": f"2026-06-30T23:59:{second}Z",
+        "valueQuantity": {"value": 80},
+    }
+    assert_agree([json.dumps(line).encode()])
 
 
 @settings(max_examples=60, deadline=None)
