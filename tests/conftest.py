@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
+# Rich reads these once, when a module makes its console: the width of who started the tests is not part of them.
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +20,14 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no open data at {folder}; set NIGHTINGALE_DATA to run this test")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make fast` runs: unit and contract tests that are not slow."""
+    for item in items:
+        kind = item.path.relative_to(PROJECT / "tests").parts[0]
+        if kind in {"unit", "contract"} and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.fast)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
