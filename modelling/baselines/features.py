@@ -11,6 +11,7 @@ import polars as pl
 
 from modelling.baselines.arrays import FeatureTable
 from modelling.baselines.quantities import QUANTITIES, derived_codes, measured, quantity, with_derived
+from modelling.baselines.segments import segment_starts, segment_sums
 from modelling.baselines.summaries import (
     ALL_STATISTICS,
     SHORT_STATISTICS,
@@ -117,8 +118,9 @@ def _extras(
     urine = tokens.filter(pl.col("code").is_in(list(QUANTITIES["urine_output"])))
     for hours in (12.0, 24.0, HOURS):
         amount = np.full(rows, np.nan, dtype=np.float32)
-        found = urine.filter(pl.col("hours_before") < hours).group_by("row").agg(pl.col("value").sum())
-        amount[found["row"].to_numpy()] = found["value"].to_numpy()
+        recent = urine.filter(pl.col("hours_before") < hours).sort("row", maintain_order=True)
+        starts = segment_starts(recent["row"])
+        amount[recent["row"].to_numpy()[starts]] = segment_sums(recent["value"], starts)
         columns[f"urine_{hours:.0f}h"] = amount
         columns[f"urine_{hours:.0f}h_per_kg"] = amount / weight
     for name in AGED:

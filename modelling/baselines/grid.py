@@ -11,6 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from modelling.baselines.segments import segment_starts, segment_sums
+
 Floats = NDArray[np.float32]
 KNOTS = 101
 TAIL = 0.003
@@ -180,7 +182,7 @@ def bin_tokens(tokens: pl.DataFrame, *, codes: Sequence[str], step: float, hours
     """
     bins = round(hours / step)
     order = {code: position for position, code in enumerate(codes)}
-    return (
+    placed = (
         tokens.lazy()
         .filter(pl.col("code").is_in(list(codes)))
         .select(
@@ -191,12 +193,16 @@ def bin_tokens(tokens: pl.DataFrame, *, codes: Sequence[str], step: float, hours
             .alias("bin"),
             "value",
         )
-        .group_by("row", "bin", "position")
-        .agg(
-            pl.col("value").mean().alias("mean"),
-            pl.col("value").min().alias("min"),
-            pl.col("value").max().alias("max"),
-        )
-        .sort("row", "bin", "position")
+        .sort("row", "bin", "position", maintain_order=True)
         .collect()
+    )
+    starts = segment_starts(placed["row"], placed["bin"], placed["position"])
+    lengths = np.diff(np.append(starts, placed.height))
+    means = segment_sums(placed["value"], starts) / lengths
+    return (
+        placed.group_by("row", "bin", "position", maintain_order=True)
+        .agg(pl.col("value").min().alias("min"), pl.col("value").max().alias("max"))
+        .select(
+            "row", "bin", "position", pl.Series("mean", means, dtype=placed.schema["value"]), "min", "max"
+        )
     )

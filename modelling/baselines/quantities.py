@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from modelling.baselines.segments import segment_starts, segment_sums
 from modelling.errors import BaselineError
 
 Array = NDArray[np.float64]
@@ -197,14 +198,14 @@ def worst(tokens: pl.DataFrame, *, rows: int, hours: float, direction: str) -> C
 def total(tokens: pl.DataFrame, *, rows: int, hours: float, quantity: str) -> tuple[Array, Array]:
     """Return the sum of a quantity over the last ``hours`` and the hours between its first and last value."""
     codes = list(QUANTITIES[quantity])
-    table = (
-        tokens.filter((pl.col("hours_before") <= hours) & pl.col("code").is_in(codes))
-        .group_by("row")
-        .agg(
-            pl.col("value").sum(),
-            (pl.col("hours_before").max() - pl.col("hours_before").min()).alias("span"),
-        )
+    recent = tokens.filter((pl.col("hours_before") <= hours) & pl.col("code").is_in(codes)).sort(
+        "row", maintain_order=True
     )
-    span = np.zeros(rows)
-    span[table["row"].to_numpy()] = table["span"].to_numpy()
-    return _column(table, rows), span
+    starts = segment_starts(recent["row"])
+    spans = recent.group_by("row", maintain_order=True).agg(
+        (pl.col("hours_before").max() - pl.col("hours_before").min()).alias("span")
+    )
+    amount, span = np.full(rows, np.nan), np.zeros(rows)
+    amount[spans["row"].to_numpy()] = segment_sums(recent["value"], starts)
+    span[spans["row"].to_numpy()] = spans["span"].to_numpy()
+    return amount, span

@@ -2,7 +2,7 @@
 
 A *token* is one observed value of one sample: the sample's row number, a catalogue code, the hours
 between the observation and the prediction time, and the value. Everything below works on such a long
-frame with polars expressions; no loop runs over patients.
+frame as a whole; no loop runs over patients.
 
 References
 ----------
@@ -20,6 +20,8 @@ import numpy as np
 import polars as pl
 
 from modelling.baselines.arrays import FeatureTable
+from modelling.baselines.segments import segment_moments, segment_starts
+from modelling.errors import BaselineError
 
 MICROSECONDS_PER_HOUR = 3_600_000_000
 
@@ -35,7 +37,7 @@ class Window:
     newest, oldest
         Bounds in hours before the prediction time; ``oldest`` may be infinite.
     statistics
-        Names out of :data:`STATISTICS`.
+        Names out of :data:`STATISTICS` and :data:`MOMENTS`.
     """
 
     name: str
@@ -44,23 +46,21 @@ class Window:
     statistics: tuple[str, ...]
 
 
-# Each statistic of the values of one code of one sample in one window; rows are sorted by time.
+# Each statistic of the values of one code of one sample in one window; rows are sorted by time. These choose
+# values; what adds them up is in MOMENTS.
 STATISTICS: dict[str, pl.Expr] = {
     "last": pl.col("value").last(),
     "first": pl.col("value").first(),
     "min": pl.col("value").min(),
     "max": pl.col("value").max(),
-    "mean": pl.col("value").mean(),
     "median": pl.col("value").median(),
-    "std": pl.col("value").std(),
     "range": pl.col("value").max() - pl.col("value").min(),
     "change": pl.col("value").last() - pl.col("value").first(),
-    "sum": pl.col("value").sum(),
     "count": pl.len().cast(pl.Float64),
     "hours_since_last": pl.col("hours_before").last(),
     "hours_since_first": pl.col("hours_before").first(),
-    "slope": pl.cov("hours_before", "value") / pl.col("hours_before").var() * -1.0,
 }
+MOMENTS = ("mean", "std", "sum", "slope")
 
 ALL_STATISTICS = (
     "last", "first", "min", "max", "mean", "median", "std", "range", "change", "slope", "count",
@@ -142,6 +142,17 @@ def static_columns(samples: pl.DataFrame, encounters: pl.DataFrame) -> pl.DataFr
     )
 
 
+def _statistics(tokens: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Return one row a row and code, in the order of the tokens, with the named statistics."""
+    chosen = [STATISTICS[name].cast(pl.Float64).alias(name) for name in names if name in STATISTICS]
+    table = tokens.lazy().group_by("row", "code", maintain_order=True).agg(chosen).collect()
+    starts = segment_starts(tokens["row"], tokens["code"].rle_id())
+    if len(starts) != table.height:
+        raise BaselineError("tokens are not sorted by row and code")
+    moments = segment_moments(tokens["hours_before"], tokens["value"], starts)
+    return table.with_columns(pl.Series(name, moments[name]) for name in names if name in MOMENTS)
+
+
 def summarise(
     tokens: pl.DataFrame, *, rows: int, codes: Sequence[str], windows: Sequence[Window] = WINDOWS
 ) -> FeatureTable:
@@ -150,7 +161,7 @@ def summarise(
     Parameters
     ----------
     tokens
-        Frame of :func:`observed_tokens`.
+        Frame of :func:`observed_tokens`, sorted as it is there.
     rows
         Number of samples; a sample without tokens gets a row of NaN and zero counts.
     codes
@@ -163,19 +174,19 @@ def summarise(
     -------
     FeatureTable
         ``values`` float32 ``[rows, len(codes) * statistics]``; missing is NaN, a missing count is 0.
+
+    Raises
+    ------
+    BaselineError
+        If tokens of one row and code do not stand together.
     """
     order = {code: position for position, code in enumerate(codes)}
-    known = tokens.lazy().filter(pl.col("code").is_in(list(codes)))
+    known = tokens.filter(pl.col("code").is_in(list(codes)))
     blocks: list[np.ndarray] = []
     names: list[str] = []
     for window in windows:
         inside = (pl.col("hours_before") >= window.newest) & (pl.col("hours_before") < window.oldest)
-        table = (
-            known.filter(inside)
-            .group_by("row", "code", maintain_order=True)
-            .agg(STATISTICS[name].cast(pl.Float64).alias(name) for name in window.statistics)
-            .collect()
-        )
+        table = _statistics(known.filter(inside), window.statistics)
         block = np.full((rows, len(codes), len(window.statistics)), np.nan, dtype=np.float32)
         if "count" in window.statistics:
             block[:, :, window.statistics.index("count")] = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -9,9 +10,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from modelling.baselines.arrays import FeatureTable
-from modelling.baselines.quantities import measured, quantity, with_derived
+from modelling.baselines.grid import bin_tokens
+from modelling.baselines.quantities import measured, quantity, total, with_derived
 from modelling.baselines.summaries import WINDOWS, Window, observed_tokens, static_columns, summarise
 from modelling.errors import BaselineError
 from validation.contracts import empty
@@ -76,6 +79,59 @@ def test_a_row_never_depends_on_other_rows(rows: list[tuple[int, str, float, flo
     whole = summarise(tokens(rows), rows=3, codes=["a", "b"]).values
     alone = summarise(tokens([r for r in rows if r[0] == 1]), rows=3, codes=["a", "b"]).values
     np.testing.assert_array_equal(whole[1], alone[1])
+
+
+def test_no_bit_of_a_row_depends_on_how_many_stand_beside_it() -> None:
+    """Float sums of a group-by do: it adds up in parts that the whole table's size decides."""
+    rng = np.random.default_rng(4)
+    drawn_rows = [
+        (row, code, float(np.float32(rng.random() * 48)), float(np.float32(rng.normal(80, 20))))
+        for row in range(120)
+        for code in ("a", "b")
+        for _ in range(int(rng.integers(1, 90)))
+    ]
+    windows = tuple(replace(window, statistics=(*window.statistics, "sum")) for window in WINDOWS)
+    whole = tokens(drawn_rows)
+    beside = summarise(whole, rows=120, codes=["a", "b"], windows=windows).values
+    bins = bin_tokens(whole, codes=["a", "b"], step=2.0, hours=48.0)
+    amount, _ = total(
+        whole.with_columns(pl.lit("urine_output").alias("code")),
+        rows=120,
+        hours=24.0,
+        quantity="urine_output",
+    )
+    for row in range(0, 120, 3):
+        mine = whole.filter(pl.col("row") == row)
+        alone = summarise(mine, rows=120, codes=["a", "b"], windows=windows).values
+        np.testing.assert_array_equal(beside[row], alone[row])
+        assert_frame_equal(
+            bins.filter(pl.col("row") == row), bin_tokens(mine, codes=["a", "b"], step=2.0, hours=48.0),
+            check_exact=True,
+        )  # fmt: skip
+        urine = mine.with_columns(pl.lit("urine_output").alias("code"))
+        assert amount[row] == total(urine, rows=120, hours=24.0, quantity="urine_output")[0][row]
+
+
+def test_equal_values_do_not_deviate_and_equal_times_have_no_slope() -> None:
+    rows = [
+        (0, "a", 0.1, 36.6),
+        (0, "a", 0.2, 36.6),
+        (0, "a", 0.7, 36.6),
+        (1, "a", 0.3, 1.1),
+        (1, "a", 0.3, 2.3),
+    ]
+    table = summarise(tokens(rows), rows=2, codes=["a"])
+    assert table.column("a|all|std")[0] == 0.0 == table.column("a|all|slope")[0]
+    assert np.isnan(table.column("a|all|slope")[1]) and table.column("a|all|std")[1] > 0
+
+
+def test_tokens_that_are_not_sorted_are_refused() -> None:
+    with pytest.raises(BaselineError, match="not sorted"):
+        summarise(
+            tokens([(0, "a", 1.0, 1), (0, "b", 1.0, 1)]).reverse().vstack(tokens([(0, "b", 2.0, 1)])),
+            rows=1,
+            codes=["a", "b"],
+        )
 
 
 def event(code: str, value: float | None, hours: float, available: float | None = None) -> dict:
