@@ -10,8 +10,14 @@ import numpy as np
 import polars as pl
 
 from modelling.baselines.arrays import FeatureTable
-from modelling.baselines.quantities import QUANTITIES, derived_codes, measured, quantity, with_derived
-from modelling.baselines.segments import segment_starts, segment_sums
+from modelling.baselines.quantities import (
+    QUANTITIES,
+    derived_codes,
+    measured,
+    quantity,
+    row_sums,
+    with_derived,
+)
 from modelling.baselines.summaries import (
     ALL_STATISTICS,
     SHORT_STATISTICS,
@@ -117,10 +123,7 @@ def _extras(
     columns["body_mass_index"] = weight / (height / 100.0) ** 2
     urine = tokens.filter(pl.col("code").is_in(list(QUANTITIES["urine_output"])))
     for hours in (12.0, 24.0, HOURS):
-        amount = np.full(rows, np.nan, dtype=np.float32)
-        recent = urine.filter(pl.col("hours_before") < hours).sort("row", maintain_order=True)
-        starts = segment_starts(recent["row"])
-        amount[recent["row"].to_numpy()[starts]] = segment_sums(recent["value"], starts)
+        amount = row_sums(urine.filter(pl.col("hours_before") < hours), rows=rows).astype(np.float32)
         columns[f"urine_{hours:.0f}h"] = amount
         columns[f"urine_{hours:.0f}h_per_kg"] = amount / weight
     for name in AGED:

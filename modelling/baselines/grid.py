@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from modelling.baselines.segments import segment_starts, segment_sums
+from modelling.baselines.segments import segment_lengths, segment_starts, segment_sums
 
 Floats = NDArray[np.float32]
 KNOTS = 101
@@ -197,8 +197,7 @@ def bin_tokens(tokens: pl.DataFrame, *, codes: Sequence[str], step: float, hours
         .collect()
     )
     starts = segment_starts(placed["row"], placed["bin"], placed["position"])
-    lengths = np.diff(np.append(starts, placed.height))
-    means = segment_sums(placed["value"], starts) / lengths
+    means = segment_sums(placed["value"], starts) / segment_lengths(starts, placed.height)
     return (
         placed.group_by("row", "bin", "position", maintain_order=True)
         .agg(pl.col("value").min().alias("min"), pl.col("value").max().alias("max"))

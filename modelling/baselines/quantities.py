@@ -195,17 +195,22 @@ def worst(tokens: pl.DataFrame, *, rows: int, hours: float, direction: str) -> C
     return value
 
 
+def row_sums(tokens: pl.DataFrame, *, rows: int) -> Array:
+    """Return the sum of each sample's values, ``[rows]``; NaN where it has none."""
+    ordered = tokens.sort("row", maintain_order=True)
+    starts = segment_starts(ordered["row"])
+    result = np.full(rows, np.nan)
+    result[ordered["row"].to_numpy()[starts]] = segment_sums(ordered["value"], starts)
+    return result
+
+
 def total(tokens: pl.DataFrame, *, rows: int, hours: float, quantity: str) -> tuple[Array, Array]:
     """Return the sum of a quantity over the last ``hours`` and the hours between its first and last value."""
     codes = list(QUANTITIES[quantity])
-    recent = tokens.filter((pl.col("hours_before") <= hours) & pl.col("code").is_in(codes)).sort(
-        "row", maintain_order=True
-    )
-    starts = segment_starts(recent["row"])
-    spans = recent.group_by("row", maintain_order=True).agg(
+    recent = tokens.filter((pl.col("hours_before") <= hours) & pl.col("code").is_in(codes))
+    spans = recent.group_by("row").agg(
         (pl.col("hours_before").max() - pl.col("hours_before").min()).alias("span")
     )
-    amount, span = np.full(rows, np.nan), np.zeros(rows)
-    amount[spans["row"].to_numpy()] = segment_sums(recent["value"], starts)
+    span = np.zeros(rows)
     span[spans["row"].to_numpy()] = spans["span"].to_numpy()
-    return amount, span
+    return row_sums(recent, rows=rows), span

@@ -22,6 +22,11 @@ def segment_starts(*keys: ArrayLike) -> NDArray[np.intp]:
     return np.concatenate([[0], np.flatnonzero(changed) + 1]).astype(np.intp)
 
 
+def segment_lengths(starts: NDArray[np.intp], rows: int) -> NDArray[np.intp]:
+    """Return how many of ``rows`` rows each segment has, ``[segments]``."""
+    return np.diff(np.append(starts, rows))
+
+
 def segment_sums(values: ArrayLike, starts: NDArray[np.intp]) -> Floats:
     """Return the float64 sum of each segment, ``[segments]``."""
     if len(starts) == 0:
@@ -46,12 +51,12 @@ def segment_moments(hours: ArrayLike, values: ArrayLike, starts: NDArray[np.intp
     ``std`` is NaN for one value, ``slope`` where all values have one time. Deviations are taken from the
     first row and then from the mean, so that equal numbers deviate by exactly 0.
     """
-    lengths = np.diff(np.append(starts, len(np.asarray(values)))).astype(np.float64)
+    lengths = segment_lengths(starts, len(np.asarray(values)))
 
     def deviations(numbers: ArrayLike) -> Floats:
         array = np.asarray(numbers, dtype=np.float64)
-        shifted = array - np.repeat(array[starts], lengths.astype(np.intp))
-        return shifted - np.repeat(segment_sums(shifted, starts) / lengths, lengths.astype(np.intp))
+        shifted = array - np.repeat(array[starts], lengths)
+        return shifted - np.repeat(segment_sums(shifted, starts) / lengths, lengths)
 
     by_time, by_value = deviations(hours), deviations(values)
     total = segment_sums(values, starts)

@@ -20,6 +20,14 @@ from fhir_adapter.quarantine import QuarantineLog
 from fhir_adapter.times import parse_time, utc_expression
 
 SUBJECTS = {"p1": 1, "p-2": 2}
+LINE = {
+    "resourceType": "Observation",
+    "id": "a",
+    "status": "final",
+    "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9"}]},
+    "subject": {"reference": "Patient/p1"},
+    "effectiveDateTime": "2026-01-01T10:00:00Z",
+}
 
 odd = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.just([]), st.just({}), st.just([None]), st.just("x")
@@ -255,20 +263,20 @@ def test_both_paths_agree_on_generated_lines(lines: list[bytes], zone: ZoneInfo 
     assert_agree(lines, zone)
 
 
-def part(*values: str) -> st.SearchStrategy[str]:
+def one_of(*values: str) -> st.SearchStrategy[str]:
     return st.sampled_from(values)
 
 
 moment = st.builds(
     "{}-{}-{}T{}:{}:{}{}{}".format,
-    part("0000", "0001", "0099", "0100", "1900", "2026", "2180", "9899", "9900", "9999"),
-    part("00", "01", "02", "12", "13"),
-    part("00", "01", "28", "29", "31", "32"),
-    part("00", "07", "23", "24"),
-    part("00", "59", "60"),
-    part("00", "59", "60", "61"),
-    part("", ".0", ".999999", ".1234567"),
-    part("Z", "+00:00", "-00:00", "+14:00", "-14:59", "+14:60", "-15:00", "+23:59", ""),
+    one_of("0000", "0001", "0099", "0100", "1900", "2026", "2180", "9899", "9900", "9999"),
+    one_of("00", "01", "02", "12", "13"),
+    one_of("00", "01", "28", "29", "31", "32"),
+    one_of("00", "07", "23", "24"),
+    one_of("00", "59", "60"),
+    one_of("00", "59", "60", "61"),
+    one_of("", ".0", ".999999", ".1234567"),
+    one_of("Z", "+00:00", "-00:00", "+14:00", "-14:59", "+14:60", "-15:00", "+23:59", ""),
 )
 
 
@@ -285,16 +293,9 @@ def test_what_the_columnar_path_reads_of_a_time_is_the_exact_paths_reading(texts
 
 @pytest.mark.parametrize("second", ["60", "59"])
 def test_a_leap_second_is_the_last_moment_of_its_minute_on_both_paths(second: str) -> None:
-    line = {
-        "resourceType": "Observation",
-        "id": "a",
-        "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
-        "subject": {"reference": "Patient/p1"},
-        "effectiveDateTime": f"2026-06-30T23:59:{second}Z",
-        "valueQuantity": {"value": 80},
-    }
-    assert_agree([json.dumps(line).encode()])
+    time = f"2026-06-30T23:59:{second}Z"
+    assert_agree([json.dumps(LINE | {"effectiveDateTime": time, "valueQuantity": {"value": 80}}).encode()])
+    assert parse_time(time, element="time", default_zone=None).isoformat()[:19] == "2026-06-30T23:59:59"
 
 
 @settings(max_examples=60, deadline=None)
@@ -305,20 +306,12 @@ def test_a_bad_line_among_many_good_ones_costs_only_itself(good: list[dict[str, 
 
 
 def test_ordinary_lines_do_take_the_columnar_path() -> None:
-    line = {
-        "resourceType": "Observation",
-        "id": "a",
-        "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9"}]},
-        "subject": {"reference": "Patient/p1"},
-        "effectiveDateTime": "2026-01-01T10:00:00Z",
-    }
     part = {"code": {"coding": [{"system": "s", "code": "c"}]}, "valueQuantity": {"value": 1.5}}
     lines = [
-        line | {"valueQuantity": {"value": 1}},
-        line | {"valueString": "positive"},
-        line | {"valueCodeableConcept": {"coding": [{"code": "LA1"}]}},
-        line | {"component": [part, part]},
+        LINE | {"valueQuantity": {"value": 1}},
+        LINE | {"valueString": "positive"},
+        LINE | {"valueCodeableConcept": {"coding": [{"code": "LA1"}]}},
+        LINE | {"component": [part, part]},
     ]
     reading, log = read([json.dumps(item).encode() for item in lines] * 20, columnar=True, zone=None)
     assert reading.exact_lines == 0
