@@ -80,15 +80,9 @@ def map_observations(
         .len("n")
         .sort("n", "coding", descending=[True, False])
     )
-    rows = (
-        observations.select(_READ)
-        .hstack(found)
-        .with_row_index("row")
-        .filter(is_known)
-        .with_columns(
-            pl.col("available_time").is_null().alias("assumed"),
-            pl.col("available_time").fill_null(pl.col("time")),
-        )
+    rows = _kept(observations.select(_READ).hstack(found).with_row_index("row"), is_known).with_columns(
+        pl.col("available_time").is_null().alias("assumed"),
+        pl.col("available_time").fill_null(pl.col("time")),
     )
     known = read_values(rows, catalogue)
     replaced = superseded(known, as_of)
@@ -100,11 +94,14 @@ def map_observations(
             .alias("reason")
         )
     refused = known.filter(pl.col("reason").is_not_null())
-    good = known.select(
-        *("row", "subject_id", "time", "feature", "numeric_value", "text", "available_time", "assumed"),
-        pl.when("summed").then("coding").alias("outlet"),
-        pl.lit(False).alias("derived"),
-    ).filter(known["reason"].is_null())
+    good = _kept(
+        known.select(
+            *("row", "subject_id", "time", "feature", "numeric_value", "text", "available_time", "assumed"),
+            pl.when("summed").then("coding").alias("outlet"),
+            pl.lit(False).alias("derived"),
+        ),
+        known["reason"].is_null(),
+    )
     totals = derive_gcs_total(merge_repeats(good.filter(pl.col("feature").is_in([*PARTS, TOTAL]))))
     merged = sum_outlets(merge_repeats(pl.concat([good, totals])))
     counts = {
@@ -122,6 +119,11 @@ def map_observations(
         unmapped=unmapped,
         counts=counts,
     )
+
+
+def _kept(rows: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
+    """Filter, without the copy that it costs where every row stays."""
+    return rows if mask.all() else rows.filter(mask)
 
 
 def _events(rows: pl.DataFrame, observations: pl.DataFrame) -> pl.DataFrame:

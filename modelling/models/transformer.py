@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from modelling.models.attention import dropped_attention
+
 
 class Attention(nn.Module):
     """Multi-head attention; queries read those keys that are there.
@@ -43,13 +45,13 @@ class Attention(nn.Module):
         # Attention over no key is undefined: such samples look at the first place and the result is cleared.
         first = torch.arange(k, device=there.device) == 0
         mask = there | (first & ~some.unsqueeze(1))
-        read = scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        rate = self.dropout if self.training else 0.0
+        if rate and query.device.type == "cpu":
+            read = dropped_attention(query, key, value, mask, rate)
+        else:
+            read = scaled_dot_product_attention(
+                query, key, value, attn_mask=mask[:, None, None, :], dropout_p=rate
+            )
         read = read.transpose(1, 2).reshape(n, q, width) * some[:, None, None]
         return self.out(read)
 

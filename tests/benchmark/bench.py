@@ -114,6 +114,13 @@ ROWS = (
         "all windows x features as tokens, the empty ones masked",
     ),
     Row(
+        "MuFuse training with dropout",
+        "stays",
+        "bench_networks:mufuse_dropout",
+        "bench_networks:mufuse_dropout_pytorch",
+        "the same network with PyTorch's attention with dropout",
+    ),
+    Row(
         "MedFuse inference",
         "stays",
         "bench_networks:medfuse_engine",

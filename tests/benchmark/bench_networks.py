@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, scaled_dot_product_attention
 
 from modelling.batches import Batch, Dataset, EncodingSettings, Modality, fit_encoding, prepare
 from modelling.batches.batch import owners
 from modelling.catalogue import load_catalogue
-from modelling.models import build_model
+from modelling.models import build_model, transformer
 from modelling.models.tokens import Tokens, sinusoid
 from modelling.registry.folder import ModelFolder
 from modelling.scoring.model import ScoringModel, scoring_model
@@ -227,6 +227,34 @@ def mufuse_padded(work: Path) -> Work:
     with torch.no_grad():
         torch.testing.assert_close(_cells(model, batch), model(batch), rtol=1e-3, atol=1e-4)
     return _backward(lambda: _cells(model, batch), label, model)
+
+
+def _mufuse_steps(stays: int = 64) -> Work:
+    data = dataset(tables(stays), EncodingSettings(min_samples=1))
+    torch.manual_seed(0)
+    sizes = {"width": 64, "inner": 128, "heads": 4, "layers": 2, "value_width": 64}
+    model = build_model("mufuse", data.encoding, sizes).train()
+    batch = data.batch(np.arange(stays))
+    return _backward(lambda: model(batch), batch.label, model)
+
+
+def mufuse_dropout(work: Path) -> Work:
+    """Forward and backward in training, attention with dropout by :mod:`modelling.models.attention`."""
+    del work
+    return _mufuse_steps()
+
+
+def mufuse_dropout_pytorch(work: Path) -> Work:
+    """The same with PyTorch's attention."""
+    del work
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, there: Tensor, rate: float) -> Tensor:
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=there[:, None, None, :], dropout_p=rate
+        )
+
+    transformer.dropped_attention = attend  # this process measures nothing else
+    return _mufuse_steps()
 
 
 def _medfuse() -> tuple[ScoringModel, Dataset]:
