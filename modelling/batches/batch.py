@@ -18,6 +18,12 @@ class Modality(StrEnum):
 
 
 MODALITIES: tuple[Modality, ...] = tuple(Modality)
+COLUMNS = {modality.value: column for column, modality in enumerate(MODALITIES)}
+"""Column of ``Batch.present`` by a modality's *text*.
+
+What is looked up by the member itself, torch.compile (2.15) looks up once: code that it traced for one member
+is run for the others with the first one's result. Models look up by ``modality.value`` for the same reason.
+"""
 STATIC_NAMES = ("age", "age_known", "male", "female")
 
 
@@ -192,9 +198,9 @@ class Batch:
         """Return the batch as if these modalities had not been recorded."""
         present = self.present.clone()
         for modality in modalities:
-            present[:, MODALITIES.index(modality)] = False
+            present[:, COLUMNS[modality.value]] = False
         return replace(self, present=present)
 
     def has(self, modality: Modality) -> Tensor:
         """Return bool ``[n]``: which samples may use the modality."""
-        return self.present[:, MODALITIES.index(modality)]
+        return self.present[:, COLUMNS[modality.value]]

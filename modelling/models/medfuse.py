@@ -80,7 +80,7 @@ class MedFuseEncoders(RiskModel):
         self.pretrained = self.modalities
         self.hidden = config.hidden
         self.project = nn.ModuleDict()
-        self.sizes: dict[Modality, int] = {}
+        self.sizes: dict[str, int] = {}
         if Modality.EHR in self.modalities:
             self.grid = Grid(encoding)
             self.ehr = self.series_encoder(self.grid.channels, config)
@@ -143,7 +143,7 @@ class MedFuseEncoders(RiskModel):
         """
         rows = torch.nonzero(batch.has(modality)).flatten()
         if not len(rows):
-            return rows, self.nothing.new_zeros(0, self.sizes[modality])
+            return rows, self.nothing.new_zeros(0, self.sizes[modality.value])
         if modality is Modality.EHR:
             part = batch if len(rows) == len(batch) else batch.take(rows)
             grid, lengths = self.grid(part)
@@ -154,7 +154,8 @@ class MedFuseEncoders(RiskModel):
 
     def projected(self, features: Tensor, modality: Modality) -> Tensor:
         """Map features ``[k, sizes[modality]]`` to the common size, ``[k, hidden]``."""
-        return self.project[modality](features) if modality in self.project else features
+        name = modality.value
+        return self.project[name](features) if name in self.project else features
 
     def encode(self, batch: Batch, modality: Modality) -> tuple[Tensor, Tensor]:
         """Return ``(rows, vectors [k, hidden])`` of the samples that have the modality."""
@@ -165,7 +166,7 @@ class MedFuseEncoders(RiskModel):
         """Return outputs of one modality alone."""
         modality = Modality(part)
         rows, vectors = self.encode(batch, modality)
-        return rows, self.heads[modality](vectors)
+        return rows, self.heads[modality.value](vectors)
 
     def encoder_parameters(self, part: str) -> list[nn.Parameter]:
         """Return encoder, projection and head of one modality."""

@@ -47,7 +47,7 @@ class Concatenated(MedFuseEncoders):
             rows, vectors = self.encode(batch, modality)
             filled = scatter_rows(vectors, rows, len(batch))
             parts.append(
-                torch.where(present[:, column, None], filled, self.absent[modality].to(filled.dtype))
+                torch.where(present[:, column, None], filled, self.absent[modality.value].to(filled.dtype))
             )
         logits: Tensor = self.head(torch.cat(parts, dim=1))
         return logits
@@ -113,9 +113,9 @@ class Transferred(MedFuseEncoders):
         total = torch.zeros(n, empty.numel(), dtype=joint.dtype, device=joint.device)
         for modality, (rows, features) in found.items():
             # A modality that stands alone has nothing to be gated by.
-            gate = torch.where(several, torch.sigmoid(self.excite[modality](code)), 1.0)
+            gate = torch.where(several, torch.sigmoid(self.excite[modality.value](code)), 1.0)
             vectors = self.projected(features * gate[rows].to(features.dtype), modality)
-            total = total + scatter_rows(self.heads[modality](vectors), rows, n)
+            total = total + scatter_rows(self.heads[modality.value](vectors), rows, n)
         count = self.present(batch).sum(1, keepdim=True)
         return torch.where(count > 0, total / count.clamp(min=1), empty.to(total.dtype))
 
@@ -170,7 +170,7 @@ class AffinelyTransformed(MedFuseEncoders):
         has_other = torch.stack([batch.has(modality) for modality in self.others], dim=1)
         total = torch.zeros(n, self.head.out_features, dtype=self.head.weight.dtype, device=batch.device)
         for modality, (rows, features) in found.items():
-            alone = self.heads[modality](self.projected(features, modality))
+            alone = self.heads[modality.value](self.projected(features, modality))
             total = total + scatter_rows(alone.to(total.dtype), rows, n)
         count = has_other.sum(1, keepdim=True)
         empty = self.head(self.nothing)

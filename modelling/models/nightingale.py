@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from modelling.batches import Batch, Encoding, Modality, owners
+from modelling.batches.batch import COLUMNS
 from modelling.models.base import RiskModel
 from modelling.models.cardiac import RecordingFusion, RecordingHistory, visible_recordings
 from modelling.models.encoders import ImageResNet, SignalResNet
@@ -169,8 +170,8 @@ class Nightingale(RiskModel):
         if not len(rows):
             return rows, self.nothing.new_zeros(0, self.width)
         own = batch if len(rows) == len(batch) else batch.take(rows)
-        encoder = {Modality.EHR: self._records, Modality.ECG: self._cardiac, Modality.CXR: self._images}
-        return rows, encoder[modality](own)
+        encode = {"ehr": self._records, "ecg": self._cardiac, "cxr": self._images}[modality.value]
+        return rows, encode(own)
 
     def encoder_logits(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
         """Return outputs of one modality alone."""
@@ -190,7 +191,7 @@ class Nightingale(RiskModel):
 
     def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the vectors of present modalities ``[n, steps, width]``, left-aligned, and their number."""
-        columns = [list(Modality).index(modality) for modality in self.modalities]
+        columns = [COLUMNS[modality.value] for modality in self.modalities]
         present = batch.present[:, columns]
         position = present.long().cumsum(1) - 1
         sequence = self.nothing.new_zeros(len(batch), len(columns), self.width)

@@ -113,3 +113,19 @@ def test_the_same_seed_gives_the_same_weights_and_finite_gradients(dataset: Data
     loss.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_for_any_sizes_it_gives_the_same_logits_and_gradients(dataset: Dataset, name: str) -> None:
+    # As training compiles it on a GPU, but for the backend: this one traces and guards, and needs no compiler.
+    model, whole = built(name, dataset), doubles(dataset)
+    torch.compiler.reset()
+    compiled = torch.compile(model, dynamic=True, backend="eager")
+    for batch in (whole, whole.take(torch.tensor([3, 0, 7, 9, 12]))):
+        gradients = []
+        for way in (model, compiled):
+            model.zero_grad(set_to_none=True)
+            logits = way(batch)
+            logits[:, 0].sum().backward()
+            gradients.append((logits.detach(), [p.grad for p in model.parameters() if p.grad is not None]))
+        torch.testing.assert_close(gradients[1], gradients[0], atol=1e-12, rtol=1e-9)
