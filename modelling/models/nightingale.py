@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from modelling.batches import Batch, Encoding, Modality, owners
-from modelling.batches.batch import COLUMNS
+from modelling.batches import COLUMNS, Batch, Encoding, Modality, owners
 from modelling.models.base import RiskModel
 from modelling.models.cardiac import RecordingFusion, RecordingHistory, visible_recordings
 from modelling.models.encoders import ImageResNet, SignalResNet

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from modelling.batches import MODALITIES, Batch, Modality, plan_batches
+from modelling.batches import COLUMNS, MODALITIES, Batch, Modality, plan_batches
 from modelling.batches.ahead import ahead
 from modelling.scoring.embeddings import EmbeddingStore
 from modelling.scoring.encoders import out_of_memory, release_memory
@@ -107,7 +107,7 @@ def _fields(
                 "contributions": [
                     {
                         "modality": str(m),
-                        "change": round(float(changes[row, MODALITIES.index(m)]), DIGITS) + 0.0,
+                        "change": round(float(changes[row, COLUMNS[m.value]]), DIGITS) + 0.0,
                     }
                     for m in present
                 ],
@@ -155,7 +155,7 @@ def _outcomes(
 ) -> dict[int, Outcome]:
     """Return the outcome of every sample of a portion, by position."""
     dataset = portion.dataset
-    used = [MODALITIES.index(modality) for modality in model.modalities]
+    used = [COLUMNS[modality.value] for modality in model.modalities]
     usable = dataset.all.present[:, used].any(1).numpy()
     outcome: dict[int, Outcome] = {
         int(row): (Reason.SKIP_NO_USABLE_INPUT, None) for row in np.flatnonzero(~usable)

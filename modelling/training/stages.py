@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from modelling.batches import MODALITIES, Batch, Dataset
+from modelling.batches import COLUMNS, Batch, Dataset
 from modelling.models import RiskModel
 from modelling.models.base import freeze_batch_norm
 from modelling.training.augment import augment_images
@@ -65,7 +65,7 @@ def samples_with(model: RiskModel, dataset: Dataset, part: str) -> NDArray[np.bo
     """Return bool ``[n]``: the samples that have the modality that a part reads."""
     modality = model.part_modality(part)
     present: NDArray[np.bool_] = dataset.all.present.numpy()
-    return np.ones(len(dataset), dtype=bool) if modality is None else present[:, MODALITIES.index(modality)]
+    return np.ones(len(dataset), dtype=bool) if modality is None else present[:, COLUMNS[modality.value]]
 
 
 def encoder_stage(

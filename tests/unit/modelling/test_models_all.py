@@ -52,9 +52,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepare(**stays.tables(), encoding=encoding)
 
 
-def built(name: str, dataset: Dataset) -> nn.Module:
+def built(name: str, dataset: Dataset, **settings: object) -> nn.Module:
     torch.manual_seed(3)
-    return build_model(name, dataset.encoding, SMALL.get(name, {})).double().eval()
+    return build_model(name, dataset.encoding, SMALL.get(name, {}) | settings).double().eval()
 
 
 def doubles(dataset: Dataset) -> Batch:
@@ -115,10 +115,16 @@ def test_the_same_seed_gives_the_same_weights_and_finite_gradients(dataset: Data
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_compiled_for_any_sizes_it_gives_the_same_logits_and_gradients(dataset: Dataset, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [(name, {}) for name in NAMES]
+    + [("medfuse", {"fusion": fusion}) for fusion in ("early", "joint", "unified", "mmtm", "daft")],
+)
+def test_compiled_for_any_sizes_it_gives_the_same_logits_and_gradients(
+    dataset: Dataset, name: str, settings: dict[str, str]
+) -> None:
     # As training compiles it on a GPU, but for the backend: this one traces and guards, and needs no compiler.
-    model, whole = built(name, dataset), doubles(dataset)
+    model, whole = built(name, dataset, **settings), doubles(dataset)
     torch.compiler.reset()
     compiled = torch.compile(model, dynamic=True, backend="eager")
     for batch in (whole, whole.take(torch.tensor([3, 0, 7, 9, 12]))):
